@@ -1,0 +1,2 @@
+//! The vioduct command line.
+fn main() {}

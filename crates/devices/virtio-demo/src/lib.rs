@@ -1,0 +1,1 @@
+//! virtio-demo: one stored value, read and written over a virtqueue

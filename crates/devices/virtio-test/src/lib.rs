@@ -1,0 +1,1 @@
+//! virtio-test: factorial and echo+100 over a virtqueue

@@ -1,0 +1,1 @@
+//! The no-VM machine: our drivers against our devices in one process

@@ -1,0 +1,1 @@
+//! pci-demo: one trapped register behind a PCI BAR

@@ -1,0 +1,1 @@
+//! Constants and little-endian structures of the virtio specification

@@ -1,0 +1,1 @@
+//! no_std virtio front-end drivers and their transports

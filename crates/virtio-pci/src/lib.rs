@@ -1,0 +1,1 @@
+//! The modern virtio-pci transport as a PCI function over an Endpoint
