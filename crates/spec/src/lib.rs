@@ -1,1 +1,26 @@
-//! Constants and little-endian structures of the virtio specification
+//! Constants and little-endian structures of the virtio specification (1.3, with the 1.4 drafts where named) and of the
+//! project's own devices: one module per chapter, no behaviour.
+//!
+//! | module | chapter |
+//! |---|---|
+//! | [`features`] | virtio 1.3 §6, reserved feature bits, and the [`Features`] set |
+//! | [`status`] | virtio 1.3 §2.1, device status bits |
+//! | [`ring`] | virtio 1.3 §2.7 and §2.8, virtqueues |
+//! | [`mmio`] | virtio 1.3 §4.2, the register window |
+//! | [`pci`] | virtio 1.3 §4.1, virtio over PCI |
+//! | [`device_type`] | virtio 1.3 §5, device type numbers |
+//! | [`demo`], [`test`], [`pci_demo`] | devices of this project |
+#![no_std]
+
+pub mod demo;
+pub mod device_type;
+pub mod features;
+pub mod mmio;
+pub mod pci;
+pub mod pci_demo;
+pub mod ring;
+pub mod status;
+pub mod test;
+
+pub use features::Features;
+pub use status::Status;
