@@ -1,1 +1,27 @@
-//! PCI functions: configuration space, capabilities, BARs, MSI-X, INTx, and a bus with ECAM
+//! PCI functions: what a function author writes, and the one place that joins it with configuration space, BAR
+//! decoding and interrupts so that any host can carry it.
+//!
+//! A function ([`PciFunction`]) is addressed by (BAR, offset) and never learns an address, a bus number or who hosts
+//! it. A host wraps it in [`Hosted`] and passes on what its guest does; its half of the bargain is an
+//! [`InterruptSink`]. Hosts are a [`Bus`] in a machine of ours, a vfio-user server, a user-mode Linux socket, or a test.
+//!
+//! | module | what is in it |
+//! |---|---|
+//! | [`function`] | [`PciFunction`], the trait, and what it is given and asked |
+//! | [`function_spec`] | [`FunctionSpec`]: ids, BARs, capabilities, MSI-X, as declared by a function |
+//! | [`interrupts`] | [`Interrupts`] for functions, [`InterruptSink`] for hosts: INTx and MSI-X |
+//!
+//! Nothing a guest does makes this crate panic, block or allocate without bound: what an access may not do reads as
+//! all ones and writes nothing.
+#![deny(clippy::indexing_slicing, clippy::panic)]
+
+pub mod function;
+pub mod function_spec;
+pub mod interrupts;
+mod msix;
+
+pub use function::{BarWindow, BusMaster, CapabilityAction, CapabilityTouch, FunctionHost, PciFunction};
+pub use function_spec::{BarKind, BarSpec, Capability, FunctionSpec, InterruptPin, MsixSpec};
+pub use interrupts::{
+    InterruptSink, Interrupts, Level, MsiMessage, NoInterrupts, TableOwner, Vector, VectorState,
+};
