@@ -1,2 +1,67 @@
-//! Development tasks.
-fn main() {}
+//! Development tasks, run as `cargo xtask <task>`.
+//!
+//! Results go to stdout, progress and errors to stderr. Exit status: 0 done, 1 failed, 2 usage.
+//!
+//! - [`lint`]: formatting, clippy, documentation, and the house rules that no compiler checks.
+//! - [`test`]: fuzz smoke, every test, and the embedded labs, with one summary.
+//! - [`bench`]: the named benchmarks.
+
+mod bench;
+mod lint;
+mod process;
+mod source;
+mod test;
+mod tools;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// How a task ended; the exit status follows from it (a usage error is clap's, status 2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Done,
+    Failed,
+}
+
+impl From<Outcome> for ExitCode {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Done => Self::SUCCESS,
+            Outcome::Failed => Self::from(1),
+        }
+    }
+}
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Vioduct development tasks")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Check formatting, clippy, documentation and the house rules (CONTRIBUTING.md lists them)
+    Lint,
+    /// Fuzz every target briefly, run every test, run the embedded labs, and print one summary
+    Test(test::Options),
+    /// Run one benchmark by name
+    Bench(bench::Options),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().task {
+        Task::Lint => lint::run(),
+        Task::Test(options) => test::run(&options),
+        Task::Bench(options) => bench::run(&options),
+    };
+    match outcome {
+        Ok(outcome) => outcome.into(),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            Outcome::Failed.into()
+        }
+    }
+}
