@@ -49,7 +49,7 @@ pub enum QueueError {
     InFlight(u16),
     /// A chain is longer than the queue (virtio 1.3 §2.7.5.3.1), or loops.
     ChainTooLong,
-    /// An indirect table has this length in bytes: zero, or not a multiple of 16, or more entries than the queue.
+    /// An indirect table has this length in bytes: zero, not a multiple of 16, or more than a queue can have.
     IndirectLength(u32),
     /// An indirect descriptor within a table, combined with `NEXT`, or not negotiated (virtio 1.3 §2.7.5.3.1).
     Indirect,
@@ -59,8 +59,8 @@ pub enum QueueError {
     LengthOverflow,
     /// A buffer, table or ring is not in memory that the device may access.
     Memory(MemoryFault),
-    /// A flag or event structure holds a value the specification reserves.
-    Reserved(u16),
+    /// The queue was declared broken by its owner, and not reset since.
+    Broken,
 }
 
 impl From<MemoryFault> for QueueError {
@@ -84,7 +84,7 @@ impl fmt::Display for QueueError {
             Self::Order => f.write_str("device-readable descriptor after a device-writable one"),
             Self::LengthOverflow => f.write_str("descriptor chain of 2^32 bytes or more"),
             Self::Memory(fault) => fault.fmt(f),
-            Self::Reserved(value) => write!(f, "reserved value {value:#x} in a ring field"),
+            Self::Broken => f.write_str("queue declared broken; reset it"),
         }
     }
 }

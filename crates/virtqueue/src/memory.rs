@@ -36,23 +36,21 @@ impl fmt::Display for IoAddr {
 
 /// What may be done with a region, or is wanted of one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
 pub enum Access {
     /// The device may read only.
-    Read,
+    Read = 1,
     /// The device may write only (a vfio-user client can map so).
-    Write,
+    Write = 2,
     /// The device may read and write.
-    ReadWrite,
+    ReadWrite = 3,
 }
 
 impl Access {
     /// Whether everything `wanted` asks for is allowed.
     #[must_use]
     pub const fn allows(self, wanted: Self) -> bool {
-        matches!(
-            (self, wanted),
-            (Self::ReadWrite, _) | (Self::Read, Self::Read) | (Self::Write, Self::Write)
-        )
+        self as u8 & wanted as u8 == wanted as u8
     }
 }
 

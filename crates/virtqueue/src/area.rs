@@ -1,0 +1,301 @@
+//! Access to the three areas of a ring, which the other side reads and writes at the same time.
+//!
+//! This module holds `unsafe` pointer accesses: all ring fields are read and written as atomics of their natural width, at
+//! offsets that are checked here against the length that was validated when the queue was set up.
+#![allow(unsafe_code)]
+
+use crate::error::SetupError;
+use crate::memory::{Access, IoAddr, Memory, MemoryFault};
+use alloc::sync::Arc;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
+use vioduct_spec::ring::DESCRIPTOR_SIZE;
+
+/// A descriptor as it lies in memory, of either layout: read once, used from this copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Descriptor {
+    pub(crate) addr: u64,
+    pub(crate) len: u32,
+    /// Split: flags. Packed: buffer id.
+    pub(crate) third: u16,
+    /// Split: next. Packed: flags.
+    pub(crate) fourth: u16,
+}
+
+impl Descriptor {
+    const fn from_words(addr: u64, word: u64) -> Self {
+        Self { addr, len: word as u32, third: (word >> 32) as u16, fourth: (word >> 48) as u16 }
+    }
+
+    /// A descriptor from its 16 bytes.
+    pub(crate) const fn from_bytes(bytes: [u8; DESCRIPTOR_SIZE]) -> Self {
+        let both = u128::from_le_bytes(bytes);
+        Self::from_words(both as u64, (both >> 64) as u64)
+    }
+
+    const fn second_word(self) -> u64 {
+        self.len as u64 | (self.third as u64) << 32 | (self.fourth as u64) << 48
+    }
+}
+
+/// One area of a ring. Offsets are bytes from its start; an offset outside of it is a fault, never an access.
+pub(crate) trait Area {
+    /// A field of 16 bits.
+    fn load_u16(&self, at: usize, order: Ordering) -> Result<u16, MemoryFault>;
+    /// Writes a field of 16 bits.
+    fn store_u16(&self, at: usize, value: u16, order: Ordering) -> Result<(), MemoryFault>;
+    /// Writes two neighbouring fields of 32 bits, `low` first, neither torn.
+    fn store_u32_pair(&self, at: usize, low: u32, high: u32) -> Result<(), MemoryFault>;
+    /// Reads two neighbouring fields of 32 bits.
+    fn load_u32_pair(&self, at: usize) -> Result<(u32, u32), MemoryFault>;
+    /// Reads descriptor `index`: its last field with `order`, the others after that.
+    fn load_descriptor(&self, index: usize, order: Ordering) -> Result<Descriptor, MemoryFault>;
+    /// Writes descriptor `index`: its last field with `order`, the others before that.
+    fn store_descriptor(
+        &self,
+        index: usize,
+        descriptor: Descriptor,
+        order: Ordering,
+    ) -> Result<(), MemoryFault>;
+    /// Writes all of descriptor `index` but its address: its last field with `order`, the others before that.
+    fn store_descriptor_tail(
+        &self,
+        index: usize,
+        descriptor: Descriptor,
+        order: Ordering,
+    ) -> Result<(), MemoryFault>;
+    /// A sequentially consistent fence between this side's last store and its next load.
+    fn fence(&self);
+}
+
+/// An area that is mapped into this process.
+pub(crate) struct Mapped {
+    host: NonNull<u8>,
+    len: usize,
+    /// Keeps the mapping alive on the device end; the driver end's owner answers for its own.
+    _memory: Option<Arc<dyn Memory>>,
+}
+
+// SAFETY: the pointer is to shared memory that is accessed by atomics only; the owner of a queue moves it as a whole.
+unsafe impl Send for Mapped {}
+
+impl Mapped {
+    /// Maps `len` bytes at `at`, if one region holds them all.
+    pub(crate) fn find(memory: &Arc<dyn Memory>, at: IoAddr, len: usize, access: Access) -> Option<Self> {
+        let region = memory.region(at)?;
+        if !region.access.allows(access) {
+            return None;
+        }
+        let host = region.translate(at, len as u64)?;
+        if host.as_ptr() as usize % 2 != at.0 as usize % 2 {
+            return None;
+        }
+        Some(Self { host, len, _memory: Some(Arc::clone(memory)) })
+    }
+
+    /// An area of the driver end, in memory of its owner.
+    ///
+    /// # Safety
+    /// `host` is valid for reads and writes of `len` bytes for as long as this object lives, and is 16-byte aligned or as the
+    /// layout asks for the area.
+    pub(crate) unsafe fn from_raw(host: NonNull<u8>, len: usize) -> Self {
+        Self { host, len, _memory: None }
+    }
+
+    #[inline(always)]
+    fn field<T>(&self, at: usize) -> Result<*mut T, MemoryFault> {
+        let size = size_of::<T>();
+        if at > self.len || size > self.len - at || !(at.is_multiple_of(size)) {
+            return Err(MemoryFault { at: IoAddr(at as u64), len: size as u64 });
+        }
+        // SAFETY: `at` is within the `len` bytes that are mapped.
+        Ok(unsafe { self.host.as_ptr().add(at) }.cast())
+    }
+
+    #[inline(always)]
+    fn u16(&self, at: usize) -> Result<&AtomicU16, MemoryFault> {
+        let field = self.field::<u16>(at)?;
+        // SAFETY: `field` is mapped for as long as `self`, and aligned: the area is to at least 2 bytes (checked at set-up)
+        // and the offset was checked above. All sides access it as atomics.
+        Ok(unsafe { AtomicU16::from_ptr(field) })
+    }
+
+    #[inline(always)]
+    fn descriptor(&self, index: usize) -> Result<(&AtomicU64, &AtomicU64), MemoryFault> {
+        let at = index * DESCRIPTOR_SIZE;
+        if at + DESCRIPTOR_SIZE > self.len {
+            return Err(MemoryFault { at: IoAddr(at as u64), len: DESCRIPTOR_SIZE as u64 });
+        }
+        // SAFETY: 16 bytes at `at` are mapped for as long as `self` (checked above); the area is 16-byte aligned (checked at
+        // set-up; host and device addresses agree modulo 16 by the contract of `Memory`).
+        unsafe {
+            let field = self.host.as_ptr().add(at).cast::<u64>();
+            Ok((AtomicU64::from_ptr(field), AtomicU64::from_ptr(field.add(1))))
+        }
+    }
+}
+
+impl Area for Mapped {
+    #[inline(always)]
+    fn load_u16(&self, at: usize, order: Ordering) -> Result<u16, MemoryFault> {
+        Ok(u16::from_le(self.u16(at)?.load(order)))
+    }
+
+    #[inline(always)]
+    fn store_u16(&self, at: usize, value: u16, order: Ordering) -> Result<(), MemoryFault> {
+        self.u16(at)?.store(value.to_le(), order);
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn store_u32_pair(&self, at: usize, low: u32, high: u32) -> Result<(), MemoryFault> {
+        let (first, second) = (self.field::<u32>(at)?, self.field::<u32>(at + 4)?);
+        // SAFETY: both fields are mapped (checked above) and 4-byte aligned: the used ring is, at an offset checked above.
+        let (first, second) = unsafe { (AtomicU32::from_ptr(first), AtomicU32::from_ptr(second)) };
+        first.store(low.to_le(), Ordering::Relaxed);
+        second.store(high.to_le(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn load_u32_pair(&self, at: usize) -> Result<(u32, u32), MemoryFault> {
+        let (first, second) = (self.field::<u32>(at)?, self.field::<u32>(at + 4)?);
+        // SAFETY: as in `store_u32_pair`.
+        let (first, second) = unsafe { (AtomicU32::from_ptr(first), AtomicU32::from_ptr(second)) };
+        Ok((u32::from_le(first.load(Ordering::Relaxed)), u32::from_le(second.load(Ordering::Relaxed))))
+    }
+
+    #[inline(always)]
+    fn load_descriptor(&self, index: usize, order: Ordering) -> Result<Descriptor, MemoryFault> {
+        let (addr, rest) = self.descriptor(index)?;
+        let rest = u64::from_le(rest.load(order));
+        Ok(Descriptor::from_words(u64::from_le(addr.load(Ordering::Relaxed)), rest))
+    }
+
+    #[inline(always)]
+    fn store_descriptor(
+        &self,
+        index: usize,
+        descriptor: Descriptor,
+        order: Ordering,
+    ) -> Result<(), MemoryFault> {
+        let (addr, rest) = self.descriptor(index)?;
+        addr.store(descriptor.addr.to_le(), Ordering::Relaxed);
+        rest.store(descriptor.second_word().to_le(), order);
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn store_descriptor_tail(
+        &self,
+        index: usize,
+        descriptor: Descriptor,
+        order: Ordering,
+    ) -> Result<(), MemoryFault> {
+        let (_, rest) = self.descriptor(index)?;
+        rest.store(descriptor.second_word().to_le(), order);
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn fence(&self) {
+        fence(Ordering::SeqCst);
+    }
+}
+
+/// An area in memory that is reached by messages only.
+pub(crate) struct Remote {
+    at: IoAddr,
+    len: usize,
+    memory: Arc<dyn Memory>,
+}
+
+impl Remote {
+    /// `len` bytes at `at`, if the memory reaches them.
+    pub(crate) fn find(memory: &Arc<dyn Memory>, at: IoAddr, len: usize, access: Access) -> Option<Self> {
+        at.checked_add(len as u64)?;
+        memory.reaches(at, len as u64, access).then(|| Self { at, len, memory: Arc::clone(memory) })
+    }
+
+    fn address(&self, at: usize, len: usize) -> Result<IoAddr, MemoryFault> {
+        let fault = MemoryFault { at: self.at, len: len as u64 };
+        if at > self.len || len > self.len - at {
+            return Err(fault);
+        }
+        self.at.checked_add(at as u64).ok_or(fault)
+    }
+
+    fn load<const N: usize>(&self, at: usize) -> Result<[u8; N], MemoryFault> {
+        let mut bytes = [0; N];
+        self.memory.read(self.address(at, N)?, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn store(&self, at: usize, bytes: &[u8]) -> Result<(), MemoryFault> {
+        self.memory.write(self.address(at, bytes.len())?, bytes)
+    }
+}
+
+impl Area for Remote {
+    fn load_u16(&self, at: usize, _order: Ordering) -> Result<u16, MemoryFault> {
+        Ok(u16::from_le_bytes(self.load(at)?))
+    }
+
+    fn store_u16(&self, at: usize, value: u16, _order: Ordering) -> Result<(), MemoryFault> {
+        self.store(at, &value.to_le_bytes())
+    }
+
+    fn store_u32_pair(&self, at: usize, low: u32, high: u32) -> Result<(), MemoryFault> {
+        self.store(at, &(u64::from(low) | u64::from(high) << 32).to_le_bytes())
+    }
+
+    fn load_u32_pair(&self, at: usize) -> Result<(u32, u32), MemoryFault> {
+        let pair = u64::from_le_bytes(self.load(at)?);
+        Ok((pair as u32, (pair >> 32) as u32))
+    }
+
+    fn load_descriptor(&self, index: usize, order: Ordering) -> Result<Descriptor, MemoryFault> {
+        let at = index * DESCRIPTOR_SIZE;
+        // The last field first, and from this message alone: what came before it in the peer's order is then in the second.
+        let fourth = self.load_u16(at + 14, order)?;
+        Ok(Descriptor { fourth, ..Descriptor::from_bytes(self.load(at)?) })
+    }
+
+    fn store_descriptor(
+        &self,
+        index: usize,
+        descriptor: Descriptor,
+        order: Ordering,
+    ) -> Result<(), MemoryFault> {
+        self.store(index * DESCRIPTOR_SIZE, &descriptor.addr.to_le_bytes())?;
+        self.store_descriptor_tail(index, descriptor, order)
+    }
+
+    fn store_descriptor_tail(
+        &self,
+        index: usize,
+        descriptor: Descriptor,
+        order: Ordering,
+    ) -> Result<(), MemoryFault> {
+        let at = index * DESCRIPTOR_SIZE + 8;
+        let [a, b, c, d, e, f, g, h] = descriptor.second_word().to_le_bytes();
+        self.store(at, &[a, b, c, d, e, f])?;
+        self.store_u16(at + 6, u16::from_le_bytes([g, h]), order)
+    }
+
+    fn fence(&self) {
+        fence(Ordering::SeqCst);
+    }
+}
+
+/// The three areas of a ring, all mapped or all remote.
+pub(crate) struct Areas<A> {
+    pub(crate) descriptors: A,
+    pub(crate) driver: A,
+    pub(crate) device: A,
+}
+
+/// Checks alignment as both layouts ask for it.
+pub(crate) fn check_alignment(at: IoAddr, align: u64) -> Result<(), SetupError> {
+    if at.0.is_multiple_of(align) { Ok(()) } else { Err(SetupError::Alignment(at, align)) }
+}

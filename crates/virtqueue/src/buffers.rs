@@ -1,0 +1,240 @@
+//! What a device end needs beside the ring: translated addresses, recycled chain bodies, and a record of what is in flight.
+//!
+//! This module holds `unsafe` only to read indirect tables through a pointer that was validated for the whole table.
+#![allow(unsafe_code)]
+
+use crate::CHECKED;
+use crate::area::{Area, Descriptor, Mapped};
+use crate::chain::{Body, Segment};
+use crate::error::QueueError;
+use crate::memory::{Access, IoAddr, Memory, MemoryFault, Region};
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU64, Ordering};
+use vioduct_spec::ring::{DESC_F_WRITE, DESCRIPTOR_SIZE, MAX_QUEUE_SIZE};
+
+static NEXT_QUEUE: AtomicU64 = AtomicU64::new(0);
+
+pub(crate) struct Buffers {
+    memory: Arc<dyn Memory>,
+    /// The region of the last hit, and the one before it: guests have RAM below and above the 32-bit hole.
+    near: Region,
+    other: Region,
+    /// Boxed, as they travel in chains: what is kept here is handed out without a copy.
+    #[allow(clippy::vec_box)]
+    spare: Vec<Box<Body>>,
+    in_flight: Box<[u64]>,
+    count: usize,
+    queue: u64,
+    sequence: u16,
+}
+
+/// What nothing is in.
+const NOWHERE: Region =
+    Region { at: IoAddr(u64::MAX), len: 0, host: NonNull::dangling(), access: Access::Read };
+
+impl Buffers {
+    pub(crate) fn new(memory: Arc<dyn Memory>, size: u16) -> Self {
+        Self {
+            memory,
+            near: NOWHERE,
+            other: NOWHERE,
+            spare: Vec::with_capacity(usize::from(size)),
+            in_flight: vec![0; usize::from(size).div_ceil(64)].into_boxed_slice(),
+            count: 0,
+            queue: NEXT_QUEUE.fetch_add(1, Ordering::Relaxed),
+            sequence: 0,
+        }
+    }
+
+    pub(crate) fn memory(&self) -> &dyn Memory {
+        &*self.memory
+    }
+
+    pub(crate) fn in_flight(&self) -> usize {
+        self.count
+    }
+
+    /// An empty body, recycled if there is one.
+    #[inline]
+    pub(crate) fn take(&mut self) -> Box<Body> {
+        match self.spare.pop() {
+            Some(mut body) => {
+                body.clear();
+                body
+            }
+            None => Box::new(Body::new(Arc::clone(&self.memory), self.queue)),
+        }
+    }
+
+    /// Keeps a body for the next chain.
+    #[inline]
+    pub(crate) fn recycle(&mut self, body: Box<Body>) {
+        if self.spare.len() < self.spare.capacity() {
+            self.spare.push(body);
+        }
+    }
+
+    /// Records that buffer `id` is in flight; it must not be already (hostile drivers make a buffer available twice).
+    #[inline]
+    pub(crate) fn lend(&mut self, id: u16, body: &mut Body) -> Result<(), QueueError> {
+        body.id = id;
+        body.sequence = self.sequence;
+        self.sequence = self.sequence.wrapping_add(1);
+        let bit = 1u64 << (id % 64);
+        let word = self.in_flight.get_mut(usize::from(id / 64)).ok_or(QueueError::BufferId(id))?;
+        if CHECKED && *word & bit != 0 {
+            return Err(QueueError::InFlight(id));
+        }
+        *word |= bit;
+        self.count += 1;
+        Ok(())
+    }
+
+    /// Records that a buffer of this queue has come back.
+    #[inline]
+    pub(crate) fn give_back(&mut self, body: &Body) -> Result<(), QueueError> {
+        let bit = 1u64 << (body.id % 64);
+        match self.in_flight.get_mut(usize::from(body.id / 64)) {
+            Some(word) if body.queue == self.queue && *word & bit != 0 => *word &= !bit,
+            _ => return Err(QueueError::BufferId(body.id)),
+        }
+        self.count -= 1;
+        Ok(())
+    }
+
+    /// Adds one descriptor's buffer to a chain: its part, by its flags, and its pieces, by region.
+    #[inline(always)]
+    pub(crate) fn append(
+        &mut self,
+        body: &mut Body,
+        at: IoAddr,
+        len: u32,
+        flags: u16,
+    ) -> Result<(), QueueError> {
+        let access = if flags & DESC_F_WRITE == 0 {
+            // virtio 1.3 §2.7.4.2: the driver places device-writable descriptors after all device-readable ones.
+            if CHECKED && body.writable_len != 0 {
+                return Err(QueueError::Order);
+            }
+            body.readable_len += u64::from(len);
+            Access::Read
+        } else {
+            body.writable_len += u64::from(len);
+            Access::Write
+        };
+        match self.near.translate(at, u64::from(len)) {
+            Some(host) if len != 0 && (!CHECKED || self.near.access.allows(access)) => {
+                body.segments.push(Segment::new(Some(host), at, len));
+            }
+            _ => self.append_far(body, at, len, access)?,
+        }
+        if access == Access::Read {
+            body.readable = body.segments.len();
+        }
+        Ok(())
+    }
+
+    /// The same for an address outside of the region of the last hit, or a buffer that crosses regions.
+    #[cold]
+    fn append_far(
+        &mut self,
+        body: &mut Body,
+        mut at: IoAddr,
+        mut len: u32,
+        access: Access,
+    ) -> Result<(), QueueError> {
+        let fault = MemoryFault { at, len: u64::from(len) };
+        at.checked_add(u64::from(len)).ok_or(fault)?;
+        while len > 0 {
+            let Some(region) = self.find(at) else {
+                if !self.memory.reaches(at, u64::from(len), access) {
+                    return Err(fault.into());
+                }
+                body.segments.push(Segment::new(None, at, len));
+                break;
+            };
+            let host = region.translate(at, 0).ok_or(fault)?;
+            let here = (region.len - (at.0 - region.at.0)).min(u64::from(len)) as u32;
+            if here == 0 || !region.access.allows(access) {
+                return Err(fault.into());
+            }
+            body.segments.push(Segment::new(Some(host), at, here));
+            len -= here;
+            at = IoAddr(at.0.wrapping_add(u64::from(here)));
+        }
+        Ok(())
+    }
+
+    /// The region that holds `at`, from the two remembered ones or from the memory; it becomes the near one.
+    fn find(&mut self, at: IoAddr) -> Option<Region> {
+        if self.near.translate(at, 1).is_none() {
+            core::mem::swap(&mut self.near, &mut self.other);
+            if self.near.translate(at, 1).is_none() {
+                self.near = self.memory.region(at)?;
+            }
+        }
+        Some(self.near)
+    }
+
+    /// An indirect table of `len` bytes at `at`, with a length that is checked here, whatever the layout.
+    pub(crate) fn table(&mut self, at: IoAddr, len: u32) -> Result<Table, QueueError> {
+        let entries = len / DESCRIPTOR_SIZE as u32;
+        if len == 0 || !len.is_multiple_of(DESCRIPTOR_SIZE as u32) || entries > u32::from(MAX_QUEUE_SIZE) {
+            return Err(QueueError::IndirectLength(len));
+        }
+        let entries = entries as u16;
+        let fault = MemoryFault { at, len: u64::from(len) };
+        let whole = self
+            .find(at)
+            .filter(|region| region.access.allows(Access::Read) && at.0.is_multiple_of(8))
+            .and_then(|region| region.translate(at, u64::from(len)));
+        if let Some(host) = whole {
+            // SAFETY: the whole table lies in one region, 8-byte aligned, which `self.memory` keeps mapped; the table is used
+            // only while this object lives, within one pop.
+            let mapped = unsafe { Mapped::from_raw(host, len as usize) };
+            return Ok(Table { entries, place: TablePlace::Mapped(mapped) });
+        }
+        at.checked_add(u64::from(len)).ok_or(fault)?;
+        Ok(Table { entries, place: TablePlace::Scattered(at) })
+    }
+
+    /// Entry `index` of a table, read once.
+    #[inline(always)]
+    pub(crate) fn entry(&self, table: &Table, index: u16) -> Result<Descriptor, QueueError> {
+        match &table.place {
+            TablePlace::Mapped(area) => Ok(area.load_descriptor(usize::from(index), Ordering::Relaxed)?),
+            TablePlace::Scattered(at) => {
+                let mut bytes = [0; DESCRIPTOR_SIZE];
+                let entry = IoAddr(at.0 + u64::from(index) * DESCRIPTOR_SIZE as u64);
+                self.memory.read(entry, &mut bytes)?;
+                Ok(Descriptor::from_bytes(bytes))
+            }
+        }
+    }
+}
+
+/// An indirect descriptor table whose length has been checked.
+pub(crate) struct Table {
+    pub(crate) entries: u16,
+    place: TablePlace,
+}
+
+enum TablePlace {
+    Mapped(Mapped),
+    /// Across regions, unaligned, or remote: entry by entry through [`Memory::read`].
+    Scattered(IoAddr),
+}
+
+/// virtio 1.3 §2.7.5.2: a driver does not add a chain of more than 2^32 bytes; lengths here stay below it, so that the number of
+/// bytes written fits its field.
+#[inline(always)]
+pub(crate) fn check_total(body: &Body) -> Result<(), QueueError> {
+    if CHECKED && body.readable_len + body.writable_len > u64::from(u32::MAX) {
+        return Err(QueueError::LengthOverflow);
+    }
+    Ok(())
+}

@@ -1,0 +1,433 @@
+//! The device end: [`Queue`].
+
+use crate::area::{Areas, Mapped, Remote, check_alignment};
+use crate::buffers::Buffers;
+use crate::chain::Chain;
+use crate::error::{QueueError, SetupError};
+use crate::layout::{AreaSizes, QueuePosition, RingFormat, RingLayout, is_valid_size};
+use crate::memory::{Access, IoAddr, Memory, MemoryFault};
+use crate::order::Order;
+use crate::{packed, split};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+use vioduct_spec::Features;
+use vioduct_spec::ring::DESCRIPTOR_AREA_ALIGN;
+
+/// Whether the driver is to be notified of what was published.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use = "a notification that is needed and not sent leaves the driver waiting"]
+pub enum Notify {
+    /// Send a used-buffer notification.
+    Needed,
+    /// Nothing was published, or the driver does not want to know.
+    Suppressed,
+}
+
+impl Notify {
+    pub(crate) const fn from_needed(needed: bool) -> Self {
+        if needed { Self::Needed } else { Self::Suppressed }
+    }
+}
+
+/// What looking again found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use = "work that is pending when a side goes to sleep waits for ever"]
+pub enum MoreWork {
+    /// There is something to do, whether or not a notification comes.
+    Pending,
+    /// There is nothing; a notification will come when there is.
+    None,
+}
+
+impl MoreWork {
+    pub(crate) const fn from_pending(pending: bool) -> Self {
+        if pending { Self::Pending } else { Self::None }
+    }
+}
+
+/// The negotiated features that concern a ring.
+#[derive(Clone, Copy)]
+pub(crate) struct Options {
+    pub(crate) indirect: bool,
+    pub(crate) event_index: bool,
+    pub(crate) in_order: bool,
+}
+
+impl Options {
+    pub(crate) const fn of(negotiated: Features) -> Self {
+        Self {
+            indirect: negotiated.contains(Features::INDIRECT_DESC),
+            event_index: negotiated.contains(Features::EVENT_IDX),
+            in_order: negotiated.contains(Features::IN_ORDER),
+        }
+    }
+}
+
+/// One used entry: the last of `buffers` buffers, which together take `descriptors` descriptors in the ring.
+#[derive(Clone, Copy)]
+pub(crate) struct Used {
+    pub(crate) id: u16,
+    pub(crate) written: u32,
+    pub(crate) buffers: u16,
+    pub(crate) descriptors: u16,
+}
+
+enum Ring {
+    Split(split::device::Ring<Mapped>),
+    Packed(packed::device::Ring<Mapped>),
+    SplitRemote(split::device::Ring<Remote>),
+    PackedRemote(packed::device::Ring<Remote>),
+}
+
+/// Calls the same method on whichever ring there is: one branch per call, no virtual call per descriptor.
+macro_rules! on_ring {
+    ($ring:expr, $name:ident => $call:expr) => {
+        match $ring {
+            Ring::Split($name) => $call,
+            Ring::Packed($name) => $call,
+            Ring::SplitRemote($name) => $call,
+            Ring::PackedRemote($name) => $call,
+        }
+    };
+}
+
+/// The device end of a virtqueue: lends the driver's buffers as [`Chain`]s and takes them back.
+///
+/// A fault of the driver is remembered: from then on every operation returns it, and the memory is not touched again.
+///
+/// ```no_run
+/// # use vioduct_virtqueue::{MoreWork, Notify, Queue, QueueError};
+/// # fn signal() {}
+/// # fn serve(queue: &mut Queue) -> Result<(), QueueError> {
+/// while queue.arm()? == MoreWork::Pending {
+///     queue.disarm()?;
+///     while let Some(chain) = queue.pop()? {
+///         let reply = chain.reader().read_u32().unwrap_or(0) + 1;
+///         let written = if chain.writer().write_u32(reply).is_ok() { 4 } else { 0 };
+///         queue.complete(chain, written)?;
+///     }
+///     if queue.publish()? == Notify::Needed {
+///         signal();
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
+pub struct Queue {
+    ring: Ring,
+    buffers: Buffers,
+    order: Option<Order>,
+    layout: RingLayout,
+    format: RingFormat,
+    logs_writes: bool,
+    fault: Option<QueueError>,
+}
+
+impl Queue {
+    /// A queue of the layout and options that `negotiated` selects, starting or resuming at `position`.
+    ///
+    /// # Errors
+    /// [`SetupError`] if the size, an alignment, an area's memory or the position does not fit; nothing was written then.
+    pub fn new(
+        memory: Arc<dyn Memory>,
+        layout: RingLayout,
+        negotiated: Features,
+        position: QueuePosition,
+    ) -> Result<Self, SetupError> {
+        let format = RingFormat::of(negotiated);
+        let options = Options::of(negotiated);
+        if !is_valid_size(format, layout.size) {
+            return Err(SetupError::Size(layout.size));
+        }
+        let ring = match (find_areas(&memory, layout, format, Mapped::find), format) {
+            (Ok(areas), RingFormat::Split) => {
+                Ring::Split(split::device::Ring::new(areas, layout.size, options, position)?)
+            }
+            (Ok(areas), RingFormat::Packed) => {
+                Ring::Packed(packed::device::Ring::new(areas, layout.size, options, position)?)
+            }
+            (Err(SetupError::Memory(_)), _) => Self::remote(&memory, layout, format, options, position)?,
+            (Err(error), _) => return Err(error),
+        };
+        Ok(Self {
+            ring,
+            logs_writes: memory.logs_writes(),
+            buffers: Buffers::new(memory, layout.size),
+            order: options.in_order.then(|| Order::new(layout.size)),
+            layout,
+            format,
+            fault: None,
+        })
+    }
+
+    fn remote(
+        memory: &Arc<dyn Memory>,
+        layout: RingLayout,
+        format: RingFormat,
+        options: Options,
+        position: QueuePosition,
+    ) -> Result<Ring, SetupError> {
+        let areas = find_areas(memory, layout, format, Remote::find)?;
+        Ok(match format {
+            RingFormat::Split => {
+                Ring::SplitRemote(split::device::Ring::new(areas, layout.size, options, position)?)
+            }
+            RingFormat::Packed => {
+                Ring::PackedRemote(packed::device::Ring::new(areas, layout.size, options, position)?)
+            }
+        })
+    }
+
+    /// Size in descriptors.
+    #[must_use]
+    pub const fn size(&self) -> u16 {
+        self.layout.size
+    }
+
+    /// Split or packed.
+    #[must_use]
+    pub const fn format(&self) -> RingFormat {
+        self.format
+    }
+
+    /// Size and place.
+    #[must_use]
+    pub const fn layout(&self) -> RingLayout {
+        self.layout
+    }
+
+    /// Chains popped and not yet completed.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.buffers.in_flight()
+    }
+
+    /// The fault that stopped the queue, if one did.
+    #[must_use]
+    pub const fn fault(&self) -> Option<QueueError> {
+        self.fault
+    }
+
+    /// Where the device end stands. With no chain in flight and everything published, a new queue can resume from here.
+    #[must_use]
+    pub fn position(&self) -> QueuePosition {
+        on_ring!(&self.ring, ring => ring.position())
+    }
+
+    /// The next available buffer, or `None` if there is none for now.
+    ///
+    /// # Errors
+    /// [`QueueError`] if the driver broke the rules; the queue stays faulty.
+    #[inline]
+    pub fn pop(&mut self) -> Result<Option<Chain>, QueueError> {
+        if let Some(fault) = self.fault {
+            return Err(fault);
+        }
+        let buffers = &mut self.buffers;
+        match on_ring!(&mut self.ring, ring => ring.pop(buffers)) {
+            Ok(body) => Ok(body.map(Chain::new)),
+            Err(fault) => self.latch(fault),
+        }
+    }
+
+    /// Pops up to `max` buffers onto the end of `out`, and says how many.
+    ///
+    /// # Errors
+    /// As for [`pop`](Self::pop); chains popped before the fault are in `out`.
+    pub fn pop_batch(&mut self, max: usize, out: &mut Vec<Chain>) -> Result<usize, QueueError> {
+        let mut count = 0;
+        while count < max {
+            let Some(chain) = self.pop()? else { break };
+            out.push(chain);
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    /// Takes a chain back, with the number of bytes written from the start of its writable part. Chains may come back in any
+    /// order (with `IN_ORDER` the queue holds back those that are early). The driver sees nothing of it before
+    /// [`publish`](Self::publish).
+    ///
+    /// `written` is limited to what the chain's writers, or [`Chain::mark_written`], have accounted for, so that no driver is told
+    /// of bytes that are not there (virtio 1.3 §2.7.8.2).
+    ///
+    /// # Errors
+    /// [`QueueError::BufferId`] for a chain of another queue; the fault that has stopped the queue; or a fault of remote memory.
+    #[inline]
+    pub fn complete(&mut self, chain: Chain, written: u32) -> Result<(), QueueError> {
+        let body = chain.into_body();
+        if let Some(fault) = self.fault {
+            return Err(fault);
+        }
+        if let Err(fault) = self.buffers.give_back(&body) {
+            return self.latch(fault);
+        }
+        let accounted = body.written.get();
+        let written = u64::from(written).min(accounted) as u32;
+        if self.logs_writes {
+            self.log_buffer(&body.segments, body.readable, accounted);
+        }
+        let used = Used { id: body.id, written, buffers: 1, descriptors: body.descriptors };
+        let (sequence, writable_len) = (body.sequence, body.writable_len);
+        self.buffers.recycle(body);
+        let pushed = match &mut self.order {
+            None => on_ring!(&mut self.ring, ring => ring.push_used(used)),
+            Some(order) => {
+                order.insert(sequence, used, u64::from(written) == writable_len);
+                drain(order, &mut self.ring)
+            }
+        };
+        pushed.or_else(|fault| self.latch(fault))
+    }
+
+    /// Completes every chain of `done` with the number of bytes written beside it, emptying it; publishes nothing.
+    ///
+    /// # Errors
+    /// As for [`complete`](Self::complete); the chains left are discarded then.
+    pub fn complete_batch(&mut self, done: &mut Vec<(Chain, u32)>) -> Result<(), QueueError> {
+        let mut result = Ok(());
+        for (chain, written) in done.drain(..) {
+            match result {
+                Ok(()) => result = self.complete(chain, written),
+                Err(_) => chain.discard(),
+            }
+        }
+        result
+    }
+
+    /// Shows the driver everything completed so far, and says whether it wants to be notified: once per batch.
+    ///
+    /// # Errors
+    /// The fault that has stopped the queue, or a fault of remote memory.
+    #[inline]
+    pub fn publish(&mut self) -> Result<Notify, QueueError> {
+        self.guarded(|ring| on_ring!(ring, ring => ring.publish()))
+    }
+
+    /// Asks the driver to notify of the next buffer, and looks whether one came meanwhile: call it before going to sleep, and do
+    /// not sleep on [`MoreWork::Pending`].
+    ///
+    /// # Errors
+    /// The fault that has stopped the queue, or one found on looking.
+    pub fn arm(&mut self) -> Result<MoreWork, QueueError> {
+        self.guarded(|ring| on_ring!(ring, ring => ring.arm()))
+    }
+
+    /// Tells the driver that no notifications are needed while the device is at work.
+    ///
+    /// # Errors
+    /// The fault that has stopped the queue, or a fault of remote memory.
+    pub fn disarm(&mut self) -> Result<(), QueueError> {
+        self.guarded(|ring| on_ring!(ring, ring => ring.disarm()))
+    }
+
+    /// Looks whether a buffer is available, without popping it: for polling.
+    ///
+    /// # Errors
+    /// The fault that has stopped the queue, or one found on looking.
+    #[inline]
+    pub fn poll(&mut self) -> Result<MoreWork, QueueError> {
+        if let Some(fault) = self.fault {
+            return Err(fault);
+        }
+        on_ring!(&mut self.ring, ring => ring.poll()).or_else(|fault| self.latch(fault))
+    }
+
+    /// Asks the memory again whether it logs writes: to be called, between batches, after logging was turned on or off.
+    pub fn follow_log(&mut self) {
+        self.logs_writes = self.buffers.memory().logs_writes();
+    }
+
+    /// Runs an operation that writes to the ring unless the queue is faulty, logs what it may have written, and remembers a fault.
+    #[inline]
+    fn guarded<R>(
+        &mut self,
+        operation: impl FnOnce(&mut Ring) -> Result<R, QueueError>,
+    ) -> Result<R, QueueError> {
+        if let Some(fault) = self.fault {
+            return Err(fault);
+        }
+        let result = operation(&mut self.ring);
+        if self.logs_writes {
+            self.log_ring();
+        }
+        result.or_else(|fault| self.latch(fault))
+    }
+
+    #[cold]
+    fn latch<R>(&mut self, fault: QueueError) -> Result<R, QueueError> {
+        self.fault = Some(fault);
+        Err(fault)
+    }
+
+    /// Logs the areas that the device end writes, whole: a log has a bit per page, and a ring few pages.
+    #[cold]
+    fn log_ring(&self) {
+        let sizes = AreaSizes::of(self.format, self.layout.size);
+        let memory = self.buffers.memory();
+        memory.written(self.layout.device_area, sizes.device_len as u64);
+        if self.format == RingFormat::Packed {
+            memory.written(self.layout.descriptor_area, sizes.descriptor_len as u64);
+        }
+    }
+
+    #[cold]
+    fn log_buffer(&self, segments: &[crate::Segment], readable: usize, mut written: u64) {
+        for segment in segments.iter().skip(readable) {
+            let here = written.min(u64::from(segment.len()));
+            if here == 0 {
+                return;
+            }
+            self.buffers.memory().written(segment.addr(), here);
+            written -= here;
+        }
+    }
+}
+
+/// Passes on what is next in order.
+fn drain(order: &mut Order, ring: &mut Ring) -> Result<(), QueueError> {
+    while let Some(used) = order.next() {
+        on_ring!(&mut *ring, ring => ring.push_used(used))?;
+    }
+    Ok(())
+}
+
+type Find<A> = fn(&Arc<dyn Memory>, IoAddr, usize, Access) -> Option<A>;
+
+/// Finds the three areas with the access that each needs: the device end writes descriptors in packed rings only.
+fn find_areas<A>(
+    memory: &Arc<dyn Memory>,
+    layout: RingLayout,
+    format: RingFormat,
+    find: Find<A>,
+) -> Result<Areas<A>, SetupError> {
+    let sizes = AreaSizes::of(format, layout.size);
+    check_alignment(layout.descriptor_area, DESCRIPTOR_AREA_ALIGN)?;
+    check_alignment(layout.driver_area, sizes.driver_align)?;
+    check_alignment(layout.device_area, 4)?;
+    let descriptor_access = match format {
+        RingFormat::Split => Access::Read,
+        RingFormat::Packed => Access::ReadWrite,
+    };
+    let area = |at: IoAddr, len: usize, access| {
+        find(memory, at, len, access).ok_or(SetupError::Memory(MemoryFault { at, len: len as u64 }))
+    };
+    Ok(Areas {
+        descriptors: area(layout.descriptor_area, sizes.descriptor_len, descriptor_access)?,
+        driver: area(layout.driver_area, sizes.driver_len, Access::Read)?,
+        device: area(layout.device_area, sizes.device_len, Access::Write)?,
+    })
+}
+
+impl fmt::Debug for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue")
+            .field("format", &self.format)
+            .field("layout", &self.layout)
+            .field("position", &self.position())
+            .field("in_flight", &self.in_flight())
+            .field("fault", &self.fault)
+            .finish_non_exhaustive()
+    }
+}

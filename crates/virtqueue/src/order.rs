@@ -1,0 +1,56 @@
+//! `IN_ORDER` on the device end (virtio 1.3 §2.7.9, §2.8.14): buffers are used in the order in which they were made available,
+//! whatever the order in which a device completes them.
+
+use crate::device::Used;
+use alloc::boxed::Box;
+use alloc::vec;
+
+/// Completions that wait for those before them, by sequence number modulo 2^16.
+pub(crate) struct Order {
+    slots: Box<[Option<Waiting>]>,
+    next: u16,
+}
+
+#[derive(Clone, Copy)]
+struct Waiting {
+    used: Used,
+    /// Every byte of the writable part was written, as a driver assumes of a buffer that a later one's entry stands for.
+    full: bool,
+}
+
+impl Order {
+    pub(crate) fn new(size: u16) -> Self {
+        // A power of two, so that sequence numbers map to slots without a break where they wrap.
+        Self { slots: vec![None; usize::from(size).next_power_of_two()].into_boxed_slice(), next: 0 }
+    }
+
+    fn slot(&mut self, sequence: u16) -> Option<&mut Option<Waiting>> {
+        let index = usize::from(sequence) & (self.slots.len() - 1);
+        self.slots.get_mut(index)
+    }
+
+    pub(crate) fn insert(&mut self, sequence: u16, used: Used, full: bool) {
+        if let Some(slot) = self.slot(sequence) {
+            *slot = Some(Waiting { used, full });
+        }
+    }
+
+    /// The next used entry that can be written. A run of fully written buffers becomes one entry, that of the last of them:
+    /// a driver knows what the entries left out would have said.
+    pub(crate) fn next(&mut self) -> Option<Used> {
+        let mut merged: Option<Used> = None;
+        loop {
+            let next = self.next;
+            let waiting = self.slot(next).and_then(Option::take);
+            let Some(Waiting { used, full }) = waiting else { return merged };
+            self.next = next.wrapping_add(1);
+            let (buffers, descriptors) = merged.map_or((0, 0), |run| (run.buffers, run.descriptors));
+            let run =
+                Used { buffers: buffers + used.buffers, descriptors: descriptors + used.descriptors, ..used };
+            if !full {
+                return Some(run);
+            }
+            merged = Some(run);
+        }
+    }
+}

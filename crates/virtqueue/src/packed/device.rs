@@ -1,0 +1,202 @@
+//! The device end of a packed ring.
+
+use super::{is_available, used_bits};
+use crate::CHECKED;
+use crate::area::{Area, Areas, Descriptor};
+use crate::buffers::{Buffers, check_total};
+use crate::chain::Body;
+use crate::device::{MoreWork, Notify, Options, Used};
+use crate::error::{QueueError, SetupError};
+use crate::event::Wanted;
+use crate::layout::{QueuePosition, RingIndex};
+use crate::memory::IoAddr;
+use alloc::boxed::Box;
+use core::sync::atomic::Ordering;
+use vioduct_spec::ring::{DESC_F_INDIRECT, DESC_F_NEXT, DESC_F_WRITE};
+
+pub(crate) struct Ring<A> {
+    areas: Areas<A>,
+    size: u16,
+    options: Options,
+    /// Next descriptor to look at.
+    available: RingIndex,
+    /// Next descriptor to mark used.
+    used: RingIndex,
+    /// Descriptors popped and not yet marked used.
+    outstanding: u16,
+    /// The first used descriptor since the last publication: written last, so that all appear at once.
+    held: Option<(u16, Descriptor)>,
+    /// Descriptors marked used since a notification was last decided on; none right after the start, when the first is sent
+    /// unless the driver wants none at all.
+    moved: Option<u16>,
+    /// What this side has last asked for.
+    asked: Option<Wanted>,
+}
+
+impl<A: Area> Ring<A> {
+    pub(crate) fn new(
+        areas: Areas<A>,
+        size: u16,
+        options: Options,
+        position: QueuePosition,
+    ) -> Result<Self, SetupError> {
+        let (available, used) = (position.available, position.used);
+        let ahead = if available.wrap == used.wrap { 0 } else { i32::from(size) }
+            + i32::from(available.index)
+            - i32::from(used.index);
+        if available.index >= size || used.index >= size || !(0..=i32::from(size)).contains(&ahead) {
+            return Err(SetupError::Position);
+        }
+        // Buffers that another device end had popped and not used count as outstanding here, too.
+        let outstanding = ahead as u16;
+        Ok(Self { areas, size, options, available, used, outstanding, held: None, moved: None, asked: None })
+    }
+
+    pub(crate) fn position(&self) -> QueuePosition {
+        QueuePosition { available: self.available, used: self.used }
+    }
+
+    fn pending(&self) -> Result<bool, QueueError> {
+        let next =
+            self.areas.descriptors.load_descriptor(usize::from(self.available.index), Ordering::Acquire)?;
+        Ok(self.outstanding < self.size && is_available(next.fourth, self.available.wrap))
+    }
+
+    pub(crate) fn poll(&mut self) -> Result<MoreWork, QueueError> {
+        Ok(MoreWork::from_pending(self.pending()?))
+    }
+
+    #[inline(always)]
+    pub(crate) fn pop(&mut self, buffers: &mut Buffers) -> Result<Option<Box<Body>>, QueueError> {
+        let first =
+            self.areas.descriptors.load_descriptor(usize::from(self.available.index), Ordering::Acquire)?;
+        if !is_available(first.fourth, self.available.wrap) || self.outstanding >= self.size {
+            return Ok(None);
+        }
+        let mut body = buffers.take();
+        let id = self.walk(first, buffers, &mut body)?;
+        check_total(&body)?;
+        if CHECKED && id >= self.size {
+            return Err(QueueError::BufferId(id));
+        }
+        // A chain that runs into descriptors still in flight is longer than what the ring has left.
+        if CHECKED && body.descriptors > self.size - self.outstanding {
+            return Err(QueueError::ChainTooLong);
+        }
+        buffers.lend(id, &mut body)?;
+        self.outstanding += body.descriptors;
+        self.available = self.available.packed_advance(body.descriptors, self.size);
+        Ok(Some(body))
+    }
+
+    /// virtio 1.3 §2.8.6: a chain lies in consecutive descriptors, and the last of them holds the buffer id.
+    #[inline(always)]
+    fn walk(&self, first: Descriptor, buffers: &mut Buffers, body: &mut Body) -> Result<u16, QueueError> {
+        let mut place = self.available;
+        let mut descriptor = first;
+        loop {
+            body.descriptors += 1;
+            let flags = descriptor.fourth;
+            if flags & DESC_F_INDIRECT != 0 {
+                if !self.options.indirect || flags & DESC_F_NEXT != 0 {
+                    return Err(QueueError::Indirect);
+                }
+                self.walk_table(descriptor, buffers, body)?;
+                return Ok(descriptor.third);
+            }
+            buffers.append(body, IoAddr(descriptor.addr), descriptor.len, flags)?;
+            if flags & DESC_F_NEXT == 0 {
+                return Ok(descriptor.third);
+            }
+            if CHECKED && body.descriptors >= self.size {
+                return Err(QueueError::ChainTooLong);
+            }
+            place = place.packed_advance(1, self.size);
+            descriptor =
+                self.areas.descriptors.load_descriptor(usize::from(place.index), Ordering::Relaxed)?;
+        }
+    }
+
+    /// virtio 1.3 §2.8.7: every entry of the table belongs to the buffer, in order; of its flags only `WRITE` counts.
+    fn walk_table(
+        &self,
+        descriptor: Descriptor,
+        buffers: &mut Buffers,
+        body: &mut Body,
+    ) -> Result<(), QueueError> {
+        let table = buffers.table(IoAddr(descriptor.addr), descriptor.len)?;
+        // Together with the descriptors before it, no longer than the queue (virtio 1.3 §2.8.19).
+        if CHECKED && table.entries > self.size - (body.descriptors - 1) {
+            return Err(QueueError::ChainTooLong);
+        }
+        for index in 0..table.entries {
+            let entry = buffers.entry(&table, index)?;
+            if entry.fourth & DESC_F_INDIRECT != 0 {
+                return Err(QueueError::Indirect);
+            }
+            buffers.append(body, IoAddr(entry.addr), entry.len, entry.fourth)?;
+        }
+        Ok(())
+    }
+
+    /// Marks the descriptors of one or (with `IN_ORDER`: virtio 1.3 §2.8.14) more buffers used by one used descriptor.
+    #[inline(always)]
+    pub(crate) fn push_used(&mut self, used: Used) -> Result<(), QueueError> {
+        let written = if used.written == 0 { 0 } else { DESC_F_WRITE };
+        let descriptor = Descriptor {
+            addr: 0,
+            len: used.written,
+            third: used.id,
+            fourth: used_bits(self.used.wrap) | written,
+        };
+        if self.held.is_none() {
+            self.held = Some((self.used.index, descriptor));
+        } else {
+            self.areas.descriptors.store_descriptor_tail(
+                usize::from(self.used.index),
+                descriptor,
+                Ordering::Relaxed,
+            )?;
+        }
+        self.outstanding -= used.descriptors;
+        self.used = self.used.packed_advance(used.descriptors, self.size);
+        if let Some(moved) = &mut self.moved {
+            *moved = moved.saturating_add(used.descriptors);
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    pub(crate) fn publish(&mut self) -> Result<Notify, QueueError> {
+        let Some((index, first)) = self.held.take() else { return Ok(Notify::Suppressed) };
+        // virtio 1.3 §2.8.22: everything that belongs to the batch is visible before the flags of its first descriptor are.
+        self.areas.descriptors.store_descriptor_tail(usize::from(index), first, Ordering::Release)?;
+        self.areas.device.fence();
+        let wanted = Wanted::load(&self.areas.driver)?;
+        let needed = match self.moved.replace(0) {
+            Some(moved) => wanted.reached(self.used, moved, self.size),
+            None => wanted != Wanted::Never,
+        };
+        Ok(Notify::from_needed(needed))
+    }
+
+    fn ask(&mut self, wanted: Wanted) -> Result<(), QueueError> {
+        if self.asked != Some(wanted) {
+            wanted.store(&self.areas.device)?;
+            self.asked = Some(wanted);
+        }
+        Ok(())
+    }
+
+    /// virtio 1.3 §2.8.10: asks to be notified of the next buffer, and looks once more.
+    pub(crate) fn arm(&mut self) -> Result<MoreWork, QueueError> {
+        let wanted = if self.options.event_index { Wanted::At(self.available) } else { Wanted::Always };
+        self.ask(wanted)?;
+        self.areas.device.fence();
+        self.poll()
+    }
+
+    pub(crate) fn disarm(&mut self) -> Result<(), QueueError> {
+        self.ask(Wanted::Never)
+    }
+}

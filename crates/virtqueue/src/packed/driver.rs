@@ -1,0 +1,195 @@
+//! The driver end of a packed ring.
+
+use super::{available_bits, is_used};
+use crate::area::{Area, Areas, Descriptor};
+use crate::device::{MoreWork, Options};
+use crate::driver::{Buffer, Indirect, Kick};
+use crate::error::QueueError;
+use crate::event::Wanted;
+use crate::layout::RingIndex;
+use crate::slots::{FreeList, Reported, Returned, Slots};
+use core::sync::atomic::Ordering;
+use vioduct_spec::ring::{DESC_F_INDIRECT, DESC_F_NEXT, DESC_F_WRITE};
+
+pub(crate) struct Ring<A, T> {
+    areas: Areas<A>,
+    size: u16,
+    options: Options,
+    pub(crate) slots: Slots<T>,
+    /// Free buffer ids; free descriptors are counted apart.
+    ids: FreeList,
+    free: u16,
+    /// Next descriptor to make available.
+    available: RingIndex,
+    /// Next descriptor that the device will mark used.
+    used: RingIndex,
+    /// The first descriptor made available since the last publication: written last, so that all appear at once.
+    held: Option<(u16, Descriptor)>,
+    /// Descriptors made available since the last publication.
+    moved: u16,
+}
+
+impl<A: Area, T> Ring<A, T> {
+    pub(crate) fn new(areas: Areas<A>, size: u16, options: Options) -> Self {
+        Self {
+            areas,
+            size,
+            options,
+            slots: Slots::new(size, options.in_order),
+            ids: FreeList::new(size),
+            free: size,
+            available: RingIndex::START,
+            used: RingIndex::START,
+            held: None,
+            moved: 0,
+        }
+    }
+
+    /// Head index or buffer id of the next buffer.
+    #[inline(always)]
+    pub(crate) fn next_id(&self) -> u16 {
+        self.ids.head()
+    }
+
+    #[inline(always)]
+    pub(crate) fn free_descriptors(&self) -> u16 {
+        self.free
+    }
+
+    /// Writes one descriptor at the next place; the first of a batch is held back (virtio 1.3 §2.8.21.1).
+    #[inline(always)]
+    fn place(&mut self, descriptor: Descriptor) -> Result<(), QueueError> {
+        let at = self.available;
+        let marked = Descriptor { fourth: descriptor.fourth | available_bits(at.wrap), ..descriptor };
+        if self.held.is_none() {
+            self.held = Some((at.index, marked));
+        } else {
+            self.areas.descriptors.store_descriptor(usize::from(at.index), marked, Ordering::Relaxed)?;
+        }
+        self.available = at.packed_advance(1, self.size);
+        Ok(())
+    }
+
+    fn post(&mut self, id: u16, descriptors: u16, writable_len: u32, token: T) {
+        let next = self.ids.next(id);
+        self.ids.take(1, next);
+        self.free -= descriptors;
+        self.moved += descriptors;
+        self.slots.post(id, descriptors, writable_len, token);
+    }
+
+    /// Writes the descriptors of a buffer; the caller has checked that there is room.
+    #[inline(always)]
+    pub(crate) fn add(
+        &mut self,
+        readable: &[Buffer],
+        writable: &[Buffer],
+        writable_len: u32,
+        token: T,
+    ) -> Result<(), QueueError> {
+        let count = (readable.len() + writable.len()) as u16;
+        let id = self.ids.head();
+        let mut left = count;
+        let pieces =
+            readable.iter().map(|part| (part, 0)).chain(writable.iter().map(|part| (part, DESC_F_WRITE)));
+        for (part, flags) in pieces {
+            left -= 1;
+            let flags = if left == 0 { flags } else { flags | DESC_F_NEXT };
+            self.place(Descriptor { addr: part.addr.0, len: part.len, third: id, fourth: flags })?;
+        }
+        self.post(id, count, writable_len, token);
+        Ok(())
+    }
+
+    /// The same with one descriptor that refers to a table (virtio 1.3 §2.8.7).
+    pub(crate) fn add_indirect(
+        &mut self,
+        indirect: &Indirect<A>,
+        parts: (&[Buffer], &[Buffer]),
+        writable_len: u32,
+        token: T,
+    ) -> Result<(), QueueError> {
+        let (readable, writable) = parts;
+        let id = self.ids.head();
+        let first = indirect.first_entry(id);
+        let pieces =
+            readable.iter().map(|part| (part, 0)).chain(writable.iter().map(|part| (part, DESC_F_WRITE)));
+        for (position, (part, flags)) in pieces.enumerate() {
+            let entry = Descriptor { addr: part.addr.0, len: part.len, third: 0, fourth: flags };
+            indirect.store(first + position, entry)?;
+        }
+        self.place(Descriptor {
+            addr: indirect.table_address(id).0,
+            len: Indirect::<A>::table_len(readable.len() + writable.len()),
+            third: id,
+            fourth: DESC_F_INDIRECT,
+        })?;
+        self.post(id, 1, writable_len, token);
+        Ok(())
+    }
+
+    /// virtio 1.3 §2.8.21.1: the flags of the first descriptor are written after everything else of the batch; then the look at
+    /// whether the device wants to be notified.
+    #[inline(always)]
+    pub(crate) fn kick_prepare(&mut self) -> Result<Kick, QueueError> {
+        let Some((index, first)) = self.held.take() else { return Ok(Kick::Suppressed) };
+        self.areas.descriptors.store_descriptor(usize::from(index), first, Ordering::Release)?;
+        self.areas.driver.fence();
+        let moved = core::mem::take(&mut self.moved);
+        let wanted = Wanted::load(&self.areas.device)?;
+        Ok(Kick::from_needed(wanted.reached(self.available, moved, self.size)))
+    }
+
+    /// virtio 1.3 §2.9: `next_off` and `next_wrap`.
+    pub(crate) fn notification_data(&self) -> u16 {
+        self.available.to_packed_word()
+    }
+
+    #[inline(always)]
+    fn used_descriptor(&self) -> Result<Option<Descriptor>, QueueError> {
+        let descriptor =
+            self.areas.descriptors.load_descriptor(usize::from(self.used.index), Ordering::Acquire)?;
+        Ok((self.slots.in_flight() != 0 && is_used(descriptor.fourth, self.used.wrap)).then_some(descriptor))
+    }
+
+    #[inline(always)]
+    pub(crate) fn get(&mut self) -> Result<Option<Returned<T>>, QueueError> {
+        let reported = match self.slots.in_batch() {
+            Some(batch) => batch,
+            None => match self.used_descriptor()? {
+                Some(used) => Reported { id: used.third, written: used.len },
+                None => return Ok(None),
+            },
+        };
+        let returned = self.slots.take(reported)?;
+        self.ids.put(returned.id, 1);
+        self.free += returned.descriptors;
+        self.used = self.used.packed_advance(returned.descriptors, self.size);
+        Ok(Some(returned))
+    }
+
+    pub(crate) fn disable_callback(&mut self) -> Result<(), QueueError> {
+        Ok(Wanted::Never.store(&self.areas.driver)?)
+    }
+
+    /// Asks for an interrupt once about `after` more descriptors than the next have been used, and looks once more.
+    pub(crate) fn enable_callback(&mut self, after: u16) -> Result<MoreWork, QueueError> {
+        let wanted = if self.options.event_index {
+            Wanted::At(self.used.packed_advance(after, self.size))
+        } else {
+            Wanted::Always
+        };
+        wanted.store(&self.areas.driver)?;
+        self.areas.driver.fence();
+        let batch = self.slots.in_batch().is_some();
+        Ok(MoreWork::from_pending(batch || self.used_descriptor()?.is_some()))
+    }
+
+    pub(crate) fn next_available(&self) -> RingIndex {
+        self.available
+    }
+
+    pub(crate) fn next_used(&self) -> RingIndex {
+        self.used
+    }
+}

@@ -1,0 +1,155 @@
+//! The driver end's private record of what it has posted: a device can lie about everything that is in shared memory, and about
+//! nothing that is here.
+
+use crate::error::QueueError;
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+/// One buffer in flight, under its head index (split) or buffer id (packed).
+struct Slot<T> {
+    token: Option<T>,
+    /// Descriptors it takes in the ring.
+    descriptors: u16,
+    /// Bytes of its writable part.
+    writable: u32,
+}
+
+/// A buffer that has come back.
+pub(crate) struct Returned<T> {
+    pub(crate) token: T,
+    pub(crate) id: u16,
+    pub(crate) descriptors: u16,
+    pub(crate) written: u32,
+}
+
+/// What the device says it has used: one buffer, or with `IN_ORDER` the last of several.
+#[derive(Clone, Copy)]
+pub(crate) struct Reported {
+    pub(crate) id: u16,
+    pub(crate) written: u32,
+}
+
+pub(crate) struct Slots<T> {
+    slots: Box<[Slot<T>]>,
+    in_flight: u16,
+    /// With `IN_ORDER`: the ids in flight, oldest first, and the entry that stands for several of them.
+    order: Option<VecDeque<u16>>,
+    batch: Option<Reported>,
+}
+
+impl<T> Slots<T> {
+    pub(crate) fn new(size: u16, in_order: bool) -> Self {
+        let slots = (0..size).map(|_| Slot { token: None, descriptors: 0, writable: 0 }).collect();
+        let order = in_order.then(|| VecDeque::with_capacity(usize::from(size)));
+        Self { slots, in_flight: 0, order, batch: None }
+    }
+
+    pub(crate) fn in_flight(&self) -> u16 {
+        self.in_flight
+    }
+
+    #[inline]
+    pub(crate) fn post(&mut self, id: u16, descriptors: u16, writable: u32, token: T) {
+        if let Some(slot) = self.slots.get_mut(usize::from(id)) {
+            *slot = Slot { token: Some(token), descriptors, writable };
+            self.in_flight += 1;
+        }
+        if let Some(order) = &mut self.order {
+            order.push_back(id);
+        }
+    }
+
+    /// A batch of which buffers are still to be handed out, so that the ring need not be read.
+    pub(crate) fn in_batch(&self) -> Option<Reported> {
+        self.batch
+    }
+
+    /// Takes back the buffer that the device reports, or with `IN_ORDER` the oldest that its report stands for. The length is
+    /// limited to what was posted: a device that says more has overrun nothing but its own word (hostile devices: row 76).
+    #[inline]
+    pub(crate) fn take(&mut self, reported: Reported) -> Result<Returned<T>, QueueError> {
+        let bogus = QueueError::BufferId(reported.id);
+        // An id that is out of range, or not in flight: invented, or reported twice (hostile devices: row 78).
+        if self.slots.get(usize::from(reported.id)).is_none_or(|slot| slot.token.is_none()) {
+            return Err(bogus);
+        }
+        let id = match &mut self.order {
+            None => reported.id,
+            Some(order) => order.pop_front().ok_or(bogus)?,
+        };
+        let slot = self.slots.get_mut(usize::from(id)).ok_or(bogus)?;
+        let token = slot.token.take().ok_or(bogus)?;
+        self.in_flight -= 1;
+        // virtio 1.3 §2.7.9: an entry left out of a batch says nothing of lengths; it stands for a buffer written whole.
+        let last = id == reported.id;
+        let written = if last { reported.written.min(slot.writable) } else { slot.writable };
+        self.batch = (!last).then_some(reported);
+        Ok(Returned { token, id, descriptors: slot.descriptors, written })
+    }
+
+    /// Takes every token back, in no particular order, and forgets all.
+    pub(crate) fn detach(&mut self) -> Vec<T> {
+        self.in_flight = 0;
+        self.batch = None;
+        if let Some(order) = &mut self.order {
+            order.clear();
+        }
+        self.slots.iter_mut().filter_map(|slot| slot.token.take()).collect()
+    }
+}
+
+/// Free descriptor indices or buffer ids: used in the order in which they were freed, so that with `IN_ORDER` they go round the
+/// ring as virtio 1.3 §2.7.9 and §2.7.5.2 ask.
+pub(crate) struct FreeList {
+    next: Box<[u16]>,
+    head: u16,
+    tail: u16,
+    count: u16,
+}
+
+impl FreeList {
+    pub(crate) fn new(size: u16) -> Self {
+        let next = (1..size).chain([0]).collect();
+        Self { next, head: 0, tail: size - 1, count: size }
+    }
+
+    #[inline(always)]
+    pub(crate) fn count(&self) -> u16 {
+        self.count
+    }
+
+    #[inline(always)]
+    pub(crate) fn head(&self) -> u16 {
+        self.head
+    }
+
+    /// What follows an index in the list, or in the chain it was taken for.
+    #[inline(always)]
+    pub(crate) fn next(&self, index: u16) -> u16 {
+        self.next.get(usize::from(index)).copied().unwrap_or_default()
+    }
+
+    /// Takes the first `count` indices, the last of which precedes `rest`.
+    #[inline(always)]
+    pub(crate) fn take(&mut self, count: u16, rest: u16) {
+        self.count -= count;
+        self.head = rest;
+    }
+
+    /// Puts back the `count` indices that are linked from `head`.
+    #[inline(always)]
+    pub(crate) fn put(&mut self, head: u16, count: u16) {
+        let mut last = head;
+        for _ in 1..count {
+            last = self.next(last);
+        }
+        if self.count == 0 {
+            self.head = head;
+        } else if let Some(link) = self.next.get_mut(usize::from(self.tail)) {
+            *link = head;
+        }
+        self.tail = last;
+        self.count += count;
+    }
+}

@@ -1,0 +1,222 @@
+//! The device end of a split ring.
+
+use crate::CHECKED;
+use crate::area::{Area, Areas};
+use crate::buffers::{Buffers, check_total};
+use crate::chain::Body;
+use crate::device::{MoreWork, Notify, Options, Used};
+use crate::error::{QueueError, SetupError};
+use crate::event::passed;
+use crate::layout::{QueuePosition, RingIndex};
+use crate::memory::IoAddr;
+use alloc::boxed::Box;
+use core::sync::atomic::Ordering;
+use vioduct_spec::ring::split::{
+    AVAIL_F_NO_INTERRUPT, AVAIL_FLAGS, AVAIL_IDX, AVAIL_RING, USED_ELEMENT_SIZE, USED_F_NO_NOTIFY,
+    USED_FLAGS, USED_IDX, USED_RING, avail_event, used_event,
+};
+use vioduct_spec::ring::{DESC_F_INDIRECT, DESC_F_NEXT};
+
+pub(crate) struct Ring<A> {
+    areas: Areas<A>,
+    size: u16,
+    options: Options,
+    /// Next entry of the available ring to look at.
+    next_available: u16,
+    /// The driver's index as last read: what lies before it needs no further look.
+    seen_available: u16,
+    /// Next entry of the used ring to fill.
+    next_used: u16,
+    /// The index as the driver sees it.
+    published_used: u16,
+    /// The index when a notification was last decided on; none right after the start, when the first is always sent.
+    decided_used: Option<u16>,
+}
+
+impl<A: Area> Ring<A> {
+    pub(crate) fn new(
+        areas: Areas<A>,
+        size: u16,
+        options: Options,
+        position: QueuePosition,
+    ) -> Result<Self, SetupError> {
+        let (available, used) = (position.available.index, position.used.index);
+        if available.wrapping_sub(used) > size {
+            return Err(SetupError::Position);
+        }
+        Ok(Self {
+            areas,
+            size,
+            options,
+            next_available: available,
+            seen_available: available,
+            next_used: used,
+            published_used: used,
+            decided_used: None,
+        })
+    }
+
+    pub(crate) fn position(&self) -> QueuePosition {
+        QueuePosition {
+            available: RingIndex { index: self.next_available, ..RingIndex::START },
+            used: RingIndex { index: self.next_used, ..RingIndex::START },
+        }
+    }
+
+    /// The one place where a free-running index becomes an entry's number; the size is a power of two.
+    #[inline(always)]
+    fn entry(&self, index: u16) -> usize {
+        usize::from(index & (self.size - 1))
+    }
+
+    /// How many buffers the driver has made available beyond those popped, by its index as it is now.
+    #[inline]
+    fn refresh(&mut self) -> Result<u16, QueueError> {
+        self.seen_available = self.areas.driver.load_u16(AVAIL_IDX, Ordering::Acquire)?;
+        let ahead = self.seen_available.wrapping_sub(self.next_available);
+        if CHECKED && ahead > self.size {
+            return Err(QueueError::AvailableIndex {
+                found: self.seen_available,
+                processed: self.next_available,
+            });
+        }
+        Ok(ahead)
+    }
+
+    pub(crate) fn poll(&mut self) -> Result<MoreWork, QueueError> {
+        let more = self.seen_available != self.next_available || self.refresh()? != 0;
+        Ok(MoreWork::from_pending(more))
+    }
+
+    #[inline(always)]
+    pub(crate) fn pop(&mut self, buffers: &mut Buffers) -> Result<Option<Box<Body>>, QueueError> {
+        if self.seen_available == self.next_available && self.refresh()? == 0 {
+            return Ok(None);
+        }
+        let at = AVAIL_RING + 2 * self.entry(self.next_available);
+        let head = self.areas.driver.load_u16(at, Ordering::Relaxed)?;
+        let mut body = buffers.take();
+        self.walk(head, buffers, &mut body)?;
+        check_total(&body)?;
+        buffers.lend(head, &mut body)?;
+        body.descriptors = 1;
+        self.next_available = self.next_available.wrapping_add(1);
+        Ok(Some(body))
+    }
+
+    /// virtio 1.3 §2.7.5: follows `next` from the head. Each descriptor is copied once, checked, and used from the copy.
+    #[inline(always)]
+    fn walk(&self, head: u16, buffers: &mut Buffers, body: &mut Body) -> Result<(), QueueError> {
+        let mut index = head;
+        let mut count = 0u16;
+        loop {
+            if CHECKED && index >= self.size {
+                return Err(QueueError::DescriptorIndex(index));
+            }
+            // A chain has no more descriptors than the queue (virtio 1.3 §2.7.5.3.1); one that does may be a loop.
+            if CHECKED && count >= self.size {
+                return Err(QueueError::ChainTooLong);
+            }
+            count += 1;
+            let descriptor = self.areas.descriptors.load_descriptor(usize::from(index), Ordering::Relaxed)?;
+            let (flags, next) = (descriptor.third, descriptor.fourth);
+            if flags & DESC_F_INDIRECT != 0 {
+                // virtio 1.3 §2.7.5.3.1: not with NEXT, nor unless negotiated.
+                if !self.options.indirect || flags & DESC_F_NEXT != 0 {
+                    return Err(QueueError::Indirect);
+                }
+                return self.walk_table(IoAddr(descriptor.addr), descriptor.len, count, buffers, body);
+            }
+            buffers.append(body, IoAddr(descriptor.addr), descriptor.len, flags)?;
+            if flags & DESC_F_NEXT == 0 {
+                return Ok(());
+            }
+            index = next;
+        }
+    }
+
+    /// virtio 1.3 §2.7.5.3: the table's descriptors are chained from its first; `WRITE` on the descriptor that refers to the table
+    /// is ignored (§2.7.5.3.2).
+    fn walk_table(
+        &self,
+        at: IoAddr,
+        len: u32,
+        before: u16,
+        buffers: &mut Buffers,
+        body: &mut Body,
+    ) -> Result<(), QueueError> {
+        let table = buffers.table(at, len)?;
+        let mut index = 0u16;
+        let mut count = before - 1;
+        loop {
+            if CHECKED && index >= table.entries {
+                return Err(QueueError::DescriptorIndex(index));
+            }
+            if CHECKED && count >= self.size {
+                return Err(QueueError::ChainTooLong);
+            }
+            count += 1;
+            let descriptor = buffers.entry(&table, index)?;
+            let flags = descriptor.third;
+            if flags & DESC_F_INDIRECT != 0 {
+                return Err(QueueError::Indirect);
+            }
+            buffers.append(body, IoAddr(descriptor.addr), descriptor.len, flags)?;
+            if flags & DESC_F_NEXT == 0 {
+                return Ok(());
+            }
+            index = descriptor.fourth;
+        }
+    }
+
+    /// Fills one used entry, which stands for the `used.buffers` last buffers (more than one with `IN_ORDER` only: virtio 1.3
+    /// §2.7.9).
+    #[inline(always)]
+    pub(crate) fn push_used(&mut self, used: Used) -> Result<(), QueueError> {
+        let at = USED_RING + USED_ELEMENT_SIZE * self.entry(self.next_used);
+        self.areas.device.store_u32_pair(at, u32::from(used.id), used.written)?;
+        self.next_used = self.next_used.wrapping_add(used.buffers);
+        Ok(())
+    }
+
+    #[inline(always)]
+    pub(crate) fn publish(&mut self) -> Result<Notify, QueueError> {
+        let new = self.next_used;
+        if new == self.published_used {
+            return Ok(Notify::Suppressed);
+        }
+        self.published_used = new;
+        // virtio 1.3 §2.7.8.2: the entries are visible before the index is.
+        self.areas.device.store_u16(USED_IDX, new, Ordering::Release)?;
+        // The index before the driver's wish: a driver that re-arms either sees the index or is seen (§2.7.7.2).
+        self.areas.device.fence();
+        if !self.options.event_index {
+            let flags = self.areas.driver.load_u16(AVAIL_FLAGS, Ordering::Relaxed)?;
+            return Ok(Notify::from_needed(flags & AVAIL_F_NO_INTERRUPT == 0));
+        }
+        let event = self.areas.driver.load_u16(used_event(self.size), Ordering::Relaxed)?;
+        let before = self.decided_used.replace(new);
+        Ok(Notify::from_needed(before.is_none_or(|old| passed(event, new, old))))
+    }
+
+    /// virtio 1.3 §2.7.10: asks to be notified of the next buffer, and looks once more: a buffer that came before the request was
+    /// seen is found here.
+    pub(crate) fn arm(&mut self) -> Result<MoreWork, QueueError> {
+        if self.options.event_index {
+            let at = avail_event(self.size);
+            self.areas.device.store_u16(at, self.next_available, Ordering::Relaxed)?;
+        } else {
+            self.areas.device.store_u16(USED_FLAGS, 0, Ordering::Relaxed)?;
+        }
+        self.areas.device.fence();
+        Ok(MoreWork::from_pending(self.refresh()? != 0))
+    }
+
+    /// With the event index there is nothing to do: the index asked for lies behind as soon as a buffer is popped.
+    pub(crate) fn disarm(&mut self) -> Result<(), QueueError> {
+        if !self.options.event_index {
+            self.areas.device.store_u16(USED_FLAGS, USED_F_NO_NOTIFY, Ordering::Relaxed)?;
+        }
+        Ok(())
+    }
+}

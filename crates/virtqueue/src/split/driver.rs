@@ -1,0 +1,220 @@
+//! The driver end of a split ring.
+
+use crate::area::{Area, Areas, Descriptor};
+use crate::device::{MoreWork, Options};
+use crate::driver::{Buffer, Indirect, Kick};
+use crate::error::QueueError;
+use crate::event::passed;
+use crate::layout::{RingIndex, Wrap};
+use crate::slots::{FreeList, Reported, Returned, Slots};
+use core::sync::atomic::Ordering;
+use vioduct_spec::ring::split::{
+    AVAIL_F_NO_INTERRUPT, AVAIL_FLAGS, AVAIL_IDX, AVAIL_RING, USED_ELEMENT_SIZE, USED_F_NO_NOTIFY,
+    USED_FLAGS, USED_IDX, USED_RING, avail_event, used_event,
+};
+use vioduct_spec::ring::{DESC_F_INDIRECT, DESC_F_NEXT, DESC_F_WRITE};
+
+pub(crate) struct Ring<A, T> {
+    areas: Areas<A>,
+    size: u16,
+    options: Options,
+    pub(crate) slots: Slots<T>,
+    free: FreeList,
+    /// Entries of the available ring filled, and those that the device was shown.
+    next_available: u16,
+    published_available: u16,
+    /// Entries of the used ring taken, and those known to be there.
+    last_used: u16,
+    seen_used: u16,
+}
+
+impl<A: Area, T> Ring<A, T> {
+    pub(crate) fn new(areas: Areas<A>, size: u16, options: Options) -> Self {
+        Self {
+            areas,
+            size,
+            options,
+            slots: Slots::new(size, options.in_order),
+            free: FreeList::new(size),
+            next_available: 0,
+            published_available: 0,
+            last_used: 0,
+            seen_used: 0,
+        }
+    }
+
+    /// Head index or buffer id of the next buffer.
+    #[inline(always)]
+    pub(crate) fn next_id(&self) -> u16 {
+        self.free.head()
+    }
+
+    #[inline(always)]
+    pub(crate) fn free_descriptors(&self) -> u16 {
+        self.free.count()
+    }
+
+    #[inline(always)]
+    fn entry(&self, index: u16) -> usize {
+        usize::from(index & (self.size - 1))
+    }
+
+    /// Writes the descriptors of a buffer and its available entry; the caller has checked that there is room.
+    #[inline(always)]
+    pub(crate) fn add(
+        &mut self,
+        readable: &[Buffer],
+        writable: &[Buffer],
+        writable_len: u32,
+        token: T,
+    ) -> Result<(), QueueError> {
+        let count = (readable.len() + writable.len()) as u16;
+        let head = self.free.head();
+        let mut index = head;
+        let pieces =
+            readable.iter().map(|part| (part, 0)).chain(writable.iter().map(|part| (part, DESC_F_WRITE)));
+        let mut left = count;
+        for (part, flags) in pieces {
+            left -= 1;
+            let next = self.free.next(index);
+            // virtio 1.3 §2.7.5.2: the links go up by one and from the last to 0, with IN_ORDER as well as without.
+            let (flags, link) = if left == 0 { (flags, 0) } else { (flags | DESC_F_NEXT, next) };
+            let descriptor = Descriptor { addr: part.addr.0, len: part.len, third: flags, fourth: link };
+            self.areas.descriptors.store_descriptor(usize::from(index), descriptor, Ordering::Relaxed)?;
+            index = next;
+        }
+        self.free.take(count, index);
+        self.slots.post(head, count, writable_len, token);
+        self.offer(head)
+    }
+
+    /// The same with one descriptor that refers to a table (virtio 1.3 §2.7.5.3).
+    pub(crate) fn add_indirect(
+        &mut self,
+        indirect: &Indirect<A>,
+        parts: (&[Buffer], &[Buffer]),
+        writable_len: u32,
+        token: T,
+    ) -> Result<(), QueueError> {
+        let (readable, writable) = parts;
+        let head = self.free.head();
+        let first = indirect.first_entry(head);
+        let pieces =
+            readable.iter().map(|part| (part, 0)).chain(writable.iter().map(|part| (part, DESC_F_WRITE)));
+        let count = readable.len() + writable.len();
+        for (position, (part, flags)) in pieces.enumerate() {
+            let last = position + 1 == count;
+            let (flags, link) = if last { (flags, 0) } else { (flags | DESC_F_NEXT, position as u16 + 1) };
+            let descriptor = Descriptor { addr: part.addr.0, len: part.len, third: flags, fourth: link };
+            indirect.store(first + position, descriptor)?;
+        }
+        let descriptor = Descriptor {
+            addr: indirect.table_address(head).0,
+            len: Indirect::<A>::table_len(count),
+            third: DESC_F_INDIRECT,
+            fourth: 0,
+        };
+        self.areas.descriptors.store_descriptor(usize::from(head), descriptor, Ordering::Relaxed)?;
+        let next = self.free.next(head);
+        self.free.take(1, next);
+        self.slots.post(head, 1, writable_len, token);
+        self.offer(head)
+    }
+
+    #[inline(always)]
+    fn offer(&mut self, head: u16) -> Result<(), QueueError> {
+        let at = AVAIL_RING + 2 * self.entry(self.next_available);
+        self.areas.driver.store_u16(at, head, Ordering::Relaxed)?;
+        self.next_available = self.next_available.wrapping_add(1);
+        Ok(())
+    }
+
+    /// virtio 1.3 §2.7.13.3: descriptors and entries are visible before the index; then (§2.7.13.4) the index before the look at
+    /// whether the device wants to be notified.
+    #[inline(always)]
+    pub(crate) fn kick_prepare(&mut self) -> Result<Kick, QueueError> {
+        let (old, new) = (self.published_available, self.next_available);
+        if old == new {
+            return Ok(Kick::Suppressed);
+        }
+        self.areas.driver.store_u16(AVAIL_IDX, new, Ordering::Release)?;
+        self.published_available = new;
+        self.areas.driver.fence();
+        if self.options.event_index {
+            let event = self.areas.device.load_u16(avail_event(self.size), Ordering::Relaxed)?;
+            return Ok(Kick::from_needed(passed(event, new, old)));
+        }
+        let flags = self.areas.device.load_u16(USED_FLAGS, Ordering::Relaxed)?;
+        Ok(Kick::from_needed(flags & USED_F_NO_NOTIFY == 0))
+    }
+
+    /// virtio 1.3 §2.9: `next_off` is the whole available index in a split ring.
+    pub(crate) fn notification_data(&self) -> u16 {
+        self.published_available
+    }
+
+    #[inline(always)]
+    fn pending(&mut self) -> Result<u16, QueueError> {
+        if self.seen_used == self.last_used {
+            self.seen_used = self.areas.device.load_u16(USED_IDX, Ordering::Acquire)?;
+        }
+        let ahead = self.seen_used.wrapping_sub(self.last_used);
+        if ahead > self.slots.in_flight() {
+            return Err(QueueError::AvailableIndex { found: self.seen_used, processed: self.last_used });
+        }
+        Ok(ahead)
+    }
+
+    #[inline(always)]
+    pub(crate) fn get(&mut self) -> Result<Option<Returned<T>>, QueueError> {
+        if self.pending()? == 0 {
+            return Ok(None);
+        }
+        let reported = match self.slots.in_batch() {
+            Some(batch) => batch,
+            None => {
+                let at = USED_RING + USED_ELEMENT_SIZE * self.entry(self.last_used);
+                let (id, written) = self.areas.device.load_u32_pair(at)?;
+                let id = u16::try_from(id).map_err(|_| QueueError::BufferId(u16::MAX))?;
+                Reported { id, written }
+            }
+        };
+        let returned = self.slots.take(reported)?;
+        self.free.put(returned.id, returned.descriptors);
+        self.last_used = self.last_used.wrapping_add(1);
+        Ok(Some(returned))
+    }
+
+    pub(crate) fn disable_callback(&mut self) -> Result<(), QueueError> {
+        // With the event index (virtio 1.3 §2.7.7.1: the flag stays 0) the index asked for lies behind after one interrupt; moving
+        // it behind now keeps even that one away.
+        if self.options.event_index {
+            let behind = self.last_used.wrapping_sub(1);
+            self.areas.driver.store_u16(used_event(self.size), behind, Ordering::Relaxed)?;
+        } else {
+            self.areas.driver.store_u16(AVAIL_FLAGS, AVAIL_F_NO_INTERRUPT, Ordering::Relaxed)?;
+        }
+        Ok(())
+    }
+
+    /// Asks for an interrupt once `after` more buffers than the next have been used, and looks once more (virtio 1.3 §2.7.7.2).
+    pub(crate) fn enable_callback(&mut self, after: u16) -> Result<MoreWork, QueueError> {
+        if self.options.event_index {
+            let event = self.last_used.wrapping_add(after);
+            self.areas.driver.store_u16(used_event(self.size), event, Ordering::Relaxed)?;
+        } else {
+            self.areas.driver.store_u16(AVAIL_FLAGS, 0, Ordering::Relaxed)?;
+        }
+        self.areas.driver.fence();
+        self.seen_used = self.last_used;
+        Ok(MoreWork::from_pending(self.pending()? > after))
+    }
+
+    pub(crate) fn next_available(&self) -> RingIndex {
+        RingIndex { index: self.next_available, wrap: Wrap::Set }
+    }
+
+    pub(crate) fn next_used(&self) -> RingIndex {
+        RingIndex { index: self.last_used, wrap: Wrap::Set }
+    }
+}
