@@ -6,7 +6,8 @@ use super::{Finding, Project, Verdict};
 use crate::workspace::{Package, relative};
 
 pub(super) const REMEDY: &str = "give the crate `description`, `license.workspace = true` and `[lints] workspace = true`; \
-     a package is named `vioduct-` and its folder";
+     a package is named `vioduct-` and its folder, and a cfg of its own is declared in `unexpected_cfgs` of the \
+     workspace's lints";
 
 /// Packages whose name is their own: the program and the tasks.
 const OWN_NAMES: &[(&str, &str)] = &[("crates/cli", "vioduct"), ("xtask", "xtask")];

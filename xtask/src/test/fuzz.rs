@@ -46,6 +46,16 @@ fn cargo_fuzz(root: &Path) -> Result<Command> {
     Ok(command)
 }
 
+/// The same as one types it, for the pinned version is not on everyone's PATH.
+fn typed_cargo_fuzz() -> Result<String> {
+    let program = CARGO_FUZZ.program()?;
+    let folder = program.parent().context("cargo-fuzz lies in no folder")?;
+    Ok(format!("PATH={}:$PATH cargo +nightly fuzz", folder.display()))
+}
+
+/// An input that takes longer than this many seconds is reported like a crash.
+const INPUT_TIMEOUT: &str = "-timeout=10";
+
 fn smoke_one(workspace: &Workspace, target: &str, seconds: u32) -> Result<Counts> {
     let folder = workspace.fuzz();
     let seeds = folder.join("seeds").join(target);
@@ -59,7 +69,7 @@ fn smoke_one(workspace: &Workspace, target: &str, seconds: u32) -> Result<Counts
     let artifacts = Artifacts::of(&folder.join("artifacts").join(target));
     let mut command = cargo_fuzz(&workspace.root)?;
     command.args(["run", target]).arg(&corpus).arg(&seeds);
-    command.args(["--", &format!("-max_total_time={seconds}"), "-print_final_stats=1"]);
+    command.args(["--", &format!("-max_total_time={seconds}"), INPUT_TIMEOUT, "-print_final_stats=1"]);
     if process::succeeds(&mut command)? {
         println!("ok: fuzz target {target}, {seconds} s");
         return Ok(Counts::ONE_PASSED);
@@ -67,7 +77,7 @@ fn smoke_one(workspace: &Workspace, target: &str, seconds: u32) -> Result<Counts
     println!("FAILED: fuzz target {target}");
     for artifact in artifacts.new_ones() {
         println!("  artifact: {}", artifact.display());
-        println!("  reproduce: cargo +nightly fuzz run {target} {}", artifact.display());
+        println!("  reproduce: {} run {target} {}", typed_cargo_fuzz()?, artifact.display());
     }
     Ok(Counts::ONE_FAILED)
 }
