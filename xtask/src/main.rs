@@ -2,9 +2,9 @@
 //!
 //! Results go to stdout, progress and errors to stderr. Exit status: 0 done, 1 failed, 2 usage.
 //!
-//! - [`lint`]: formatting, clippy, documentation, and the house rules that no compiler checks.
-//! - [`test`]: fuzz smoke, every test, and the embedded labs, with one summary.
-//! - [`bench`]: the named benchmarks.
+//! - [`mod@lint`]: formatting, clippy, documentation, and the house rules that no compiler checks.
+//! - [`mod@test`]: fuzz smoke, every test, and the embedded labs, with one summary.
+//! - [`mod@bench`]: the named benchmarks.
 
 mod bench;
 mod lint;
