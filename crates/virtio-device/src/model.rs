@@ -1,0 +1,76 @@
+//! What the author of a device writes: [`DeviceModel`], and what it declares up front: [`DeviceInfo`].
+
+use crate::handler::QueueHandler;
+use std::ops::Range;
+use vioduct_spec::Features;
+
+/// What a device declares before anything runs; none of it changes later.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DeviceInfo {
+    /// The device type number (virtio 1.3 §5), as in [`vioduct_spec::device_type`].
+    pub device_type: u32,
+    /// A short name for logs and thread names.
+    pub name: &'static str,
+    /// The feature bits of the device type that this device offers. Bits that concern the ring or the transport are not the
+    /// model's: whoever runs it adds those that it implements.
+    pub features: Features,
+    /// The largest size of each virtqueue, in descriptors; as many as there are queues.
+    pub queue_sizes: Vec<u16>,
+    /// Length of the device-specific configuration space in bytes.
+    pub config_len: usize,
+    /// Whether the driver may write to the configuration space.
+    pub config_access: ConfigAccess,
+}
+
+/// What the driver may do with the device-specific configuration space (virtio 1.3 §2.5).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ConfigAccess {
+    /// Writes are ignored.
+    ReadOnly,
+    /// Writes within it reach [`DeviceModel::write_config`].
+    Writable,
+}
+
+/// The handlers of a device, each with the queues that it alone serves.
+pub type Handlers = Vec<(Range<u16>, Box<dyn QueueHandler>)>;
+
+/// A virtual device: identity, configuration bytes and queue handlers. It knows no threads, addresses or transports.
+///
+/// A model and its handlers share state as they like (an `Arc` of atomics is usual): under [`Workers`](crate::Workers) the
+/// model lives with the control path and each handler on a thread of its own.
+pub trait DeviceModel: Send {
+    /// What this device is; the same whenever it is asked.
+    fn info(&self) -> DeviceInfo;
+
+    /// Fills `out` with the configuration bytes from `offset` on. `offset + out.len()` is at most
+    /// [`config_len`](DeviceInfo::config_len). The driver may ask before features are negotiated (virtio 1.3 §2.5.3).
+    fn read_config(&self, _offset: usize, _out: &mut [u8]) {}
+
+    /// The driver wrote `data` at `offset`, all of it within a writable configuration space.
+    fn write_config(&mut self, _offset: usize, _data: &[u8]) {}
+
+    /// Fresh handlers for the queues of a device with these features, called when negotiation is complete. A queue in no
+    /// range cannot be started; ranges do not overlap.
+    fn handlers(&mut self, negotiated: Features) -> Handlers;
+
+    /// Back to the state of a device never used. Its handlers have been dropped.
+    fn reset(&mut self) {}
+}
+
+impl<M: DeviceModel + ?Sized> DeviceModel for Box<M> {
+    fn info(&self) -> DeviceInfo {
+        (**self).info()
+    }
+    fn read_config(&self, offset: usize, out: &mut [u8]) {
+        (**self).read_config(offset, out);
+    }
+    fn write_config(&mut self, offset: usize, data: &[u8]) {
+        (**self).write_config(offset, data);
+    }
+    fn handlers(&mut self, negotiated: Features) -> Handlers {
+        (**self).handlers(negotiated)
+    }
+    fn reset(&mut self) {
+        (**self).reset();
+    }
+}
