@@ -16,7 +16,7 @@ pub trait PciFunction: Send {
     /// Gives the function what its host provides. Called once, before any other access.
     fn attach(&mut self, host: FunctionHost);
 
-    /// Reads `out.len()` bytes at `offset` bytes into BAR `bar`.
+    /// Reads `out.len()` bytes at `offset` bytes into BAR `bar`. `out` comes filled with ones.
     fn bar_read(&mut self, bar: u8, offset: u64, out: &mut [u8]);
 
     /// Writes `data` at `offset` bytes into BAR `bar`.
@@ -128,8 +128,8 @@ impl CapabilityTouch<'_> {
 pub enum CapabilityAction {
     /// Nothing: the capability is plain bytes.
     None,
-    /// Move bytes between the capability and a BAR. A window that does not lie in the capability and the BAR is
-    /// ignored, so that values the guest chose can be passed on unchecked.
+    /// Move bytes between the capability and a BAR. Values that the guest chose can be passed on unchecked: a window
+    /// of no or too many bytes is ignored, and one outside its BAR reads as all ones and writes nothing.
     Bar(BarWindow),
 }
 

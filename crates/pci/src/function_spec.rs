@@ -165,8 +165,6 @@ pub enum Capability {
     },
     /// PCI Express endpoint, id 0x10, with function-level reset; gives the function 4 KiB of configuration space.
     PciExpress,
-    /// Power management, id 0x01: D0 and D3hot, registers keep their values in D3hot.
-    PowerManagement,
 }
 
 impl Capability {

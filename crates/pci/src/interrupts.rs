@@ -7,6 +7,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::InterruptPin;
 use crate::msix::{Control, Msix};
 
 /// The host's side: where interrupts of one function go.
@@ -90,6 +91,7 @@ pub struct Interrupts {
 struct Shared {
     sink: Arc<dyn InterruptSink>,
     vectors: u16,
+    pin: InterruptPin,
     state: Mutex<State>,
 }
 
@@ -103,14 +105,14 @@ struct State {
 }
 
 impl Interrupts {
-    pub(crate) fn new(vectors: u16, sink: Arc<dyn InterruptSink>) -> Self {
+    pub(crate) fn new(vectors: u16, pin: InterruptPin, sink: Arc<dyn InterruptSink>) -> Self {
         let state = State {
             msix: Msix::new(vectors),
             level: Level::Deasserted,
             pin: Level::Deasserted,
             intx_disabled: false,
         };
-        Self { shared: Arc::new(Shared { sink, vectors, state: Mutex::new(state) }) }
+        Self { shared: Arc::new(Shared { sink, vectors, pin, state: Mutex::new(state) }) }
     }
 
     /// Raises an MSI-X vector: sends its message, or sets its pending bit while it is masked. Nothing happens while
@@ -131,7 +133,11 @@ impl Interrupts {
     }
 
     /// Sets the level of the interrupt pin. It reaches the host unless the guest disabled INTx or turned MSI-X on.
+    /// Nothing happens for a function that declared no pin.
     pub fn intx(&self, level: Level) {
+        if self.shared.pin == InterruptPin::None {
+            return;
+        }
         let mut state = self.lock();
         state.level = level;
         self.drive_pin(&mut state);

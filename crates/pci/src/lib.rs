@@ -10,18 +10,34 @@
 //! | [`function`] | [`PciFunction`], the trait, and what it is given and asked |
 //! | [`function_spec`] | [`FunctionSpec`]: ids, BARs, capabilities, MSI-X, as declared by a function |
 //! | [`interrupts`] | [`Interrupts`] for functions, [`InterruptSink`] for hosts: INTx and MSI-X |
+//! | [`hosted`] | [`Hosted`]: a function with its configuration space, as a host sees it |
+//! | [`bus`] | [`Bus`]: 32 devices of 8 functions behind ECAM and an address decoder |
+//! | [`traced`] | [`Traced`]: counts what a guest does to a function |
+//! | [`registers`] | offsets and bits of configuration space |
+//! | [`error`] | [`SetupError`]: a function or a bus that cannot be as described |
 //!
 //! Nothing a guest does makes this crate panic, block or allocate without bound: what an access may not do reads as
 //! all ones and writes nothing.
 #![deny(clippy::indexing_slicing, clippy::panic)]
 
+pub mod bus;
+mod config;
+pub mod error;
 pub mod function;
 pub mod function_spec;
+pub mod hosted;
 pub mod interrupts;
 mod msix;
+pub mod registers;
+pub mod traced;
+mod validate;
 
+pub use bus::{Apertures, Bus, Claim, Slot};
+pub use error::SetupError;
 pub use function::{BarWindow, BusMaster, CapabilityAction, CapabilityTouch, FunctionHost, PciFunction};
 pub use function_spec::{BarKind, BarSpec, Capability, FunctionSpec, InterruptPin, MsixSpec};
+pub use hosted::{ConfigEffect, Hosted, SharedFunction};
 pub use interrupts::{
     InterruptSink, Interrupts, Level, MsiMessage, NoInterrupts, TableOwner, Vector, VectorState,
 };
+pub use traced::{Counters, Traced};

@@ -1,0 +1,9 @@
+//! Tests of the crate from outside, as a host and a guest see it.
+
+mod bus;
+mod capability_window;
+mod config_space;
+mod declaration;
+mod hostile;
+mod interrupts;
+mod probe;
