@@ -1,0 +1,228 @@
+//! Tells usable KVM from one that merely opens.
+//!
+//! On some hosts `/dev/kvm` opens and creates machines, but runs the guest's kernel code by instruction emulation: hundreds of times
+//! slower, and a stock kernel dies on its first wide atomic. So a guest of a few dozen bytes runs a loop, a `cmpxchg16b` and an SSE
+//! instruction in 64-bit mode, as a kernel does, and the probe looks at the result and at the clock.
+//!
+//! This module holds `unsafe` because a guest needs memory that is mapped here and registered with the kernel by address.
+#![allow(unsafe_code)]
+
+use kvm_bindings::{KVM_MAX_CPUID_ENTRIES, kvm_segment, kvm_userspace_memory_region};
+use kvm_ioctls::{Kvm, VcpuExit, VcpuFd, VmFd};
+use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+use std::ffi::c_void;
+use std::fmt;
+use std::io;
+use std::ptr::{self, NonNull};
+use std::time::{Duration, Instant};
+
+/// What the probe found.
+#[derive(Debug)]
+pub enum Verdict {
+    /// Guests run, at the speed of the processor; with the time that the whole probe took.
+    Usable(Duration),
+    /// `/dev/kvm` opens, but guests do not run, or by emulation.
+    OnlyOpens(Reason),
+    /// `/dev/kvm` is not there, or not for this user.
+    Unavailable(io::Error),
+}
+
+/// Why KVM that opens is of no use.
+#[derive(Debug, thiserror::Error)]
+pub enum Reason {
+    /// A KVM call failed.
+    #[error("cannot {action}: {source}")]
+    Call {
+        /// What was tried, as a verb phrase.
+        action: &'static str,
+        /// The kernel's reason.
+        source: io::Error,
+    },
+    /// The guest stopped otherwise than it should.
+    #[error("the probe's guest stopped by {0}, where it should have reported success: this KVM emulates what it cannot run")]
+    Exit(String),
+    /// The guest reported success, with a wrong result.
+    #[error("the probe's guest computed {found:#x} instead of {expected:#x}")]
+    Result {
+        /// What it left in memory.
+        found: u64,
+        /// What it should have left.
+        expected: u64,
+    },
+    /// The guest runs by emulation.
+    #[error("{nanoseconds} ns for a loop iteration: this KVM interprets guest code")]
+    Slow {
+        /// Nanoseconds for one iteration of two instructions.
+        nanoseconds: u128,
+    },
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Usable(took) => write!(f, "usable (a probe guest ran in {:.1} ms)", took.as_secs_f64() * 1e3),
+            Self::OnlyOpens(reason) => write!(f, "opens, but is not usable: {reason}"),
+            Self::Unavailable(error) => write!(f, "not available: {error}"),
+        }
+    }
+}
+
+const MEMORY_LEN: usize = 64 << 10;
+const PML4: usize = 0x1000;
+const PDPT: usize = 0x2000;
+const DIRECTORY: usize = 0x3000;
+const CODE: usize = 0x8000;
+const RESULT: usize = 0x9000;
+const ITERATIONS: u32 = 20_000;
+/// Two instructions take well under a nanosecond each; interpreting them takes hundreds.
+const SLOWEST: Duration = Duration::from_nanos(50 * ITERATIONS as u64);
+const PORT: u16 = 0xf1;
+/// What `cmpxchg16b` stores (1 in the low half), doubled by `paddq`.
+const EXPECTED: u64 = 2;
+
+/// The guest: `mov ecx, ITERATIONS; 1: dec ecx; jnz 1b; mov edi, RESULT; xor eax, eax; xor edx, edx; mov ebx, 1; xor ecx, ecx;
+/// lock cmpxchg16b [rdi]; movdqa xmm0, [rdi]; paddq xmm0, xmm0; movdqa [rdi+16], xmm0; mov al, 'V'; out PORT, al; hlt`.
+fn program() -> Vec<u8> {
+    let mut code = vec![0xb9];
+    code.extend(ITERATIONS.to_le_bytes());
+    code.extend([0xff, 0xc9, 0x75, 0xfc, 0xbf]);
+    code.extend((RESULT as u32).to_le_bytes());
+    code.extend([0x31, 0xc0, 0x31, 0xd2, 0xbb, 1, 0, 0, 0, 0x31, 0xc9]);
+    code.extend([0xf0, 0x48, 0x0f, 0xc7, 0x0f]);
+    code.extend([0x66, 0x0f, 0x6f, 0x07, 0x66, 0x0f, 0xd4, 0xc0, 0x66, 0x0f, 0x7f, 0x47, 0x10]);
+    code.extend([0xb0, b'V', 0xe6, PORT as u8, 0xf4]);
+    code
+}
+
+/// Guest memory, unmapped when it goes.
+struct GuestMemory(NonNull<c_void>);
+
+impl GuestMemory {
+    fn new() -> io::Result<Self> {
+        let flags = MapFlags::PRIVATE;
+        // SAFETY: a new anonymous mapping, placed by the kernel.
+        let at = unsafe { mmap_anonymous(ptr::null_mut(), MEMORY_LEN, ProtFlags::READ | ProtFlags::WRITE, flags) }?;
+        NonNull::new(at).map(Self).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
+    }
+
+    /// Copies `data` to guest address `at`; both are this module's constants and lie within the memory.
+    fn put(&self, at: usize, data: &[u8]) {
+        assert!(at + data.len() <= MEMORY_LEN);
+        // SAFETY: within the mapping (checked above); the guest is not running.
+        unsafe { ptr::copy_nonoverlapping(data.as_ptr(), self.0.cast::<u8>().as_ptr().add(at), data.len()) };
+    }
+
+    fn u64(&self, at: usize) -> u64 {
+        assert!(at + 8 <= MEMORY_LEN);
+        // SAFETY: within the mapping (checked above); the guest is not running.
+        unsafe { ptr::read_unaligned(self.0.cast::<u8>().as_ptr().add(at).cast()) }
+    }
+}
+
+impl Drop for GuestMemory {
+    fn drop(&mut self) {
+        // SAFETY: mapped in `new`, and the machine that used it is gone before (it is declared after it).
+        let _ = unsafe { munmap(self.0.as_ptr(), MEMORY_LEN) };
+    }
+}
+
+/// Runs the probe: a few milliseconds on a host whose KVM is usable, and under 50 on one that emulates.
+#[must_use]
+pub fn probe() -> Verdict {
+    let start = Instant::now();
+    let kvm = match Kvm::new() {
+        Ok(kvm) => kvm,
+        Err(error) => return Verdict::Unavailable(io::Error::from_raw_os_error(error.errno())),
+    };
+    match run_guest(&kvm) {
+        Ok(()) => Verdict::Usable(start.elapsed()),
+        Err(reason) => Verdict::OnlyOpens(reason),
+    }
+}
+
+fn call<T>(action: &'static str, result: Result<T, kvm_ioctls::Error>) -> Result<T, Reason> {
+    result.map_err(|error| Reason::Call { action, source: io::Error::from_raw_os_error(error.errno()) })
+}
+
+fn run_guest(kvm: &Kvm) -> Result<(), Reason> {
+    let memory = GuestMemory::new().map_err(|source| Reason::Call { action: "map guest memory", source })?;
+    memory.put(PML4, &(PDPT as u64 | 3).to_le_bytes());
+    memory.put(PDPT, &(DIRECTORY as u64 | 3).to_le_bytes());
+    // One page of 2 MiB, present and writable.
+    memory.put(DIRECTORY, &0x83u64.to_le_bytes());
+    memory.put(CODE, &program());
+    let vm = call("create a machine", kvm.create_vm())?;
+    give_memory(&vm, &memory)?;
+    let mut cpu = call("create a virtual CPU", vm.create_vcpu(0))?;
+    prepare(kvm, &cpu)?;
+    let start = Instant::now();
+    match call("run the guest", cpu.run())? {
+        VcpuExit::IoOut(PORT, [b'V']) => {}
+        other => return Err(Reason::Exit(format!("{other:?}"))),
+    }
+    let took = start.elapsed();
+    let found = memory.u64(RESULT + 16);
+    if found != EXPECTED {
+        return Err(Reason::Result { found, expected: EXPECTED });
+    }
+    if took > SLOWEST {
+        return Err(Reason::Slow { nanoseconds: took.as_nanos() / u128::from(ITERATIONS) });
+    }
+    Ok(())
+}
+
+fn give_memory(vm: &VmFd, memory: &GuestMemory) -> Result<(), Reason> {
+    let region = kvm_userspace_memory_region {
+        slot: 0,
+        flags: 0,
+        guest_phys_addr: 0,
+        memory_size: MEMORY_LEN as u64,
+        userspace_addr: memory.0.as_ptr() as u64,
+    };
+    // SAFETY: the mapping is as long as the region says, and outlives the machine.
+    call("give the guest memory", unsafe { vm.set_user_memory_region(region) })
+}
+
+/// 64-bit mode with an identity map, as a kernel would have it.
+fn prepare(kvm: &Kvm, cpu: &VcpuFd) -> Result<(), Reason> {
+    let cpuid = call("read the supported CPUID", kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES))?;
+    call("set CPUID", cpu.set_cpuid2(&cpuid))?;
+    let mut special = call("read special registers", cpu.get_sregs())?;
+    let flat = kvm_segment { limit: 0xffff_ffff, present: 1, s: 1, g: 1, ..Default::default() };
+    special.cs = kvm_segment { selector: 8, type_: 0xb, l: 1, ..flat };
+    let data = kvm_segment { selector: 16, type_: 3, db: 1, ..flat };
+    (special.ds, special.es, special.ss, special.fs, special.gs) = (data, data, data, data, data);
+    special.cr3 = PML4 as u64;
+    // PAE and OSFXSR; PE, MP, ET, NE and PG; LME and LMA.
+    special.cr4 = 1 << 5 | 1 << 9;
+    special.cr0 = 1 | 1 << 1 | 1 << 4 | 1 << 5 | 1 << 31;
+    special.efer = 1 << 8 | 1 << 10;
+    call("set special registers", cpu.set_sregs(&special))?;
+    let mut registers = call("read registers", cpu.get_regs())?;
+    registers.rip = CODE as u64;
+    registers.rsp = MEMORY_LEN as u64;
+    registers.rflags = 2;
+    call("set registers", cpu.set_regs(&registers))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Verdict, probe};
+
+    #[test]
+    fn the_probe_ends_with_a_verdict_and_leaves_nothing_behind() {
+        let open = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+        let before = open();
+        for _ in 0..3 {
+            let verdict = probe();
+            let text = verdict.to_string();
+            match verdict {
+                Verdict::Usable(took) => assert!(took.as_secs() < 1, "{text}"),
+                Verdict::OnlyOpens(_) => assert!(text.contains("not usable"), "{text}"),
+                Verdict::Unavailable(_) => assert!(text.contains("not available"), "{text}"),
+            }
+            println!("{text}");
+        }
+        assert_eq!(open(), before, "file descriptors were left open");
+    }
+}
