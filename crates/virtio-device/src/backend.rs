@@ -204,7 +204,9 @@ pub enum BackendError {
         queue: u16,
     },
     /// The model's handlers claim a queue twice, or one that does not exist.
-    #[error("the device model's handlers must claim each of its {count} queues at most once; queue {queue} is wrong")]
+    #[error(
+        "the device model's handlers must claim each of its {count} queues at most once; queue {queue} is wrong"
+    )]
     HandlerRanges {
         /// The first queue in error.
         queue: u16,
@@ -235,7 +237,9 @@ pub enum BackendError {
         source: SetupError,
     },
     /// The device did not give back every buffer in time.
-    #[error("queue {queue}: {in_flight} buffers are still with the device; reset it again once its I/O has ended")]
+    #[error(
+        "queue {queue}: {in_flight} buffers are still with the device; reset it again once its I/O has ended"
+    )]
     Draining {
         /// The queue asked for.
         queue: u16,

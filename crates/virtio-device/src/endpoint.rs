@@ -70,7 +70,8 @@ impl<B: Backend> Endpoint<B> {
         let offered = backend.features().without(TRANSPORT_FEATURES.without(transport));
         let events = Arc::new(Events::new(info.name, interrupts));
         backend.connect(Host { memory, events: events.clone() });
-        let queues = (0..).zip(&info.queue_sizes).map(|(q, &max)| EndpointQueue::new(q, max, &events)).collect();
+        let queues =
+            (0..).zip(&info.queue_sizes).map(|(q, &max)| EndpointQueue::new(q, max, &events)).collect();
         let config_seen = vec![0; info.config_len];
         Self {
             backend,

@@ -9,11 +9,11 @@ use crate::counters::QueueCounters;
 use crate::handler::{Allowance, Budget, Fault, Interest, Io, QueueHandler, SourceId, Wake};
 use crate::sources::{Sources, Token};
 use std::collections::VecDeque;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::io;
 use std::ops::Range;
 use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use vioduct_virtqueue::{Chain, MoreWork, Notify, Queue, QueueError, QueuePosition};
 

@@ -7,9 +7,12 @@
 //! | [`backend`] | [`Backend`]: anything that serves virtqueues, and what it is given |
 //! | [`inline`], [`workers`] | [`Inline`] and [`Workers`]: a model as a back-end, stepped or threaded |
 //! | [`endpoint`] | [`Endpoint`]: the state machine that transports decode onto |
+//! | [`memory`] | [`MemoryMap`]: guest memory as mapped regions |
+//! | [`options`] | [`Options`]: the `name,key=value` grammar of every device |
 //! | [`rate_limit`] | [`RateLimit`]: for log lines that a peer causes |
 
-#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::panic))]
+#![deny(clippy::indexing_slicing)]
+#![deny(clippy::panic)]
 
 pub mod backend;
 mod counters;
@@ -17,7 +20,9 @@ pub mod endpoint;
 pub mod handler;
 pub mod inline;
 mod lane;
+pub mod memory;
 pub mod model;
+pub mod options;
 pub mod rate_limit;
 mod serving;
 mod sources;
@@ -31,6 +36,8 @@ pub use endpoint::{
 };
 pub use handler::{Budget, Fault, Interest, Io, QueueHandler, SourceId, Wake};
 pub use inline::{Inline, Step};
+pub use memory::{Backing, MapError, MemoryMap, RegionSetup};
 pub use model::{ConfigAccess, DeviceInfo, DeviceModel, Handlers};
+pub use options::{OptionError, Options};
 pub use rate_limit::RateLimit;
 pub use workers::{BusyPoll, WorkerPolicy, Workers};

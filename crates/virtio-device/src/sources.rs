@@ -1,8 +1,8 @@
 //! Waiting for file descriptors: kicks, control, and what handlers watch.
 
 use crate::handler::{Interest, SourceId};
-use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::Timespec;
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::io::Errno;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};

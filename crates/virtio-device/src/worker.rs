@@ -74,7 +74,9 @@ impl Worker {
             .map_err(system("create a thread (raise the limit of processes)"))?;
         let worker = Self { queues, bell, commands: Some(commands), thread: Some(thread) };
         match started.recv() {
-            Ok(bound) => bound.map_err(system("bind a worker to its processor (correct the policy's cpus)"))?,
+            Ok(bound) => {
+                bound.map_err(system("bind a worker to its processor (correct the policy's cpus)"))?
+            }
             Err(mpsc::RecvError) => return Err(gone()),
         }
         Ok(worker)

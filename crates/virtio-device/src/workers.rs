@@ -119,7 +119,8 @@ impl<M: DeviceModel> Backend for Workers<M> {
     fn set_features(&mut self, negotiated: Features) -> Result<(), BackendError> {
         self.stop_all()?;
         self.workers.clear();
-        for (number, lane) in self.serving.negotiate(negotiated, self.policy.budget)?.into_iter().enumerate() {
+        for (number, lane) in self.serving.negotiate(negotiated, self.policy.budget)?.into_iter().enumerate()
+        {
             self.workers.push(Worker::spawn(lane, self.serving.info.name, number, &self.policy)?);
         }
         Ok(())

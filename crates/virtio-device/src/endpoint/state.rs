@@ -148,7 +148,9 @@ impl<B: Backend> Endpoint<B> {
         }
         for (number, (queue, saved)) in self.queues.iter_mut().zip(queues).enumerate() {
             let format = negotiated.then(|| RingFormat::of(features));
-            saved.restore_into(queue, format).map_err(|reason| RestoreError::Queue { queue: number, reason })?;
+            saved
+                .restore_into(queue, format)
+                .map_err(|reason| RestoreError::Queue { queue: number, reason })?;
         }
         self.driver_features = features;
         // The first read of the configuration must look like a change: what the driver saw was another device's.
@@ -173,13 +175,18 @@ impl QueueState {
         Self { size, descriptor_area, driver_area, device_area, position }
     }
 
-    fn restore_into(&self, queue: &mut EndpointQueue, format: Option<RingFormat>) -> Result<(), &'static str> {
+    fn restore_into(
+        &self,
+        queue: &mut EndpointQueue,
+        format: Option<RingFormat>,
+    ) -> Result<(), &'static str> {
         let Self { size, descriptor_area, driver_area, device_area, position } = *self;
         let registers = Registers { size, descriptor_area, driver_area, device_area };
         if let Some(position) = position {
             let format = format.ok_or("it is enabled before features are negotiated")?;
             registers.check(queue.max, format)?;
-            if format == RingFormat::Packed && !(fits(position.available, size) && fits(position.used, size)) {
+            if format == RingFormat::Packed && !(fits(position.available, size) && fits(position.used, size))
+            {
                 return Err("its position is outside of the ring");
             }
         }
