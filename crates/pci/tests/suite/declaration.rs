@@ -79,7 +79,8 @@ fn msix_structures_out_of_place() {
     let base = spec().with_bar(BarSpec::memory32(0, 0x1000)).with_bar(BarSpec::io(1, 0x100));
     let msix = |msix| hosted(base.clone().with_msix(msix));
     let place = |structure, bar, offset, len| Err(SetupError::MsixPlace { structure, bar, offset, len });
-    assert_eq!(msix(MsixSpec::in_bar(255, 0, 0)), Ok(()));
+    assert_eq!(msix(MsixSpec::in_bar(254, 0, 0)), Ok(()));
+    assert_eq!(msix(MsixSpec::in_bar(255, 0, 0)), place("pending bits", 0, 0xff0, 32));
     assert_eq!(msix(MsixSpec::in_bar(256, 0, 0)), place("pending bits", 0, 0x1000, 32));
     assert_eq!(msix(MsixSpec::in_bar(1, 0, 0xff8)), place("table", 0, 0xff8, 16));
     assert_eq!(msix(MsixSpec::in_bar(1, 1, 0)), place("table", 1, 0, 16));

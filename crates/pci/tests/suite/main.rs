@@ -1,4 +1,5 @@
 //! Tests of the crate from outside, as a host and a guest see it.
+#![allow(clippy::unwrap_used)]
 
 mod bus;
 mod capability_window;

@@ -8,7 +8,7 @@ use vioduct_pci::{
 };
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
+pub(crate) enum Event {
     Read { bar: u8, offset: u64, len: usize },
     Write { bar: u8, offset: u64, data: Vec<u8> },
     BusMaster(BusMaster),
@@ -17,13 +17,13 @@ pub enum Event {
 
 /// Reads as 0x5a in every byte. Any vendor-specific capability of 20 bytes is a window as in virtio 1.3 §4.1.4.9.
 #[derive(Default)]
-pub struct Probe {
+pub(crate) struct Probe {
     spec: Option<FunctionSpec>,
-    pub events: Vec<Event>,
+    pub(crate) events: Vec<Event>,
 }
 
 impl Probe {
-    pub fn take_events(&mut self) -> Vec<Event> {
+    pub(crate) fn take_events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.events)
     }
 
@@ -70,23 +70,23 @@ impl PciFunction for Probe {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Delivered {
+pub(crate) enum Delivered {
     Msi(u16, MsiMessage),
     Intx(Level),
     Changed(u16, VectorState),
 }
 
-pub struct Recorder {
+pub(crate) struct Recorder {
     owner: TableOwner,
     delivered: Mutex<Vec<Delivered>>,
 }
 
 impl Recorder {
-    pub fn new(owner: TableOwner) -> Arc<Self> {
+    pub(crate) fn new(owner: TableOwner) -> Arc<Self> {
         Arc::new(Self { owner, delivered: Mutex::default() })
     }
 
-    pub fn take(&self) -> Vec<Delivered> {
+    pub(crate) fn take(&self) -> Vec<Delivered> {
         std::mem::take(&mut *self.delivered.lock().unwrap())
     }
 
@@ -111,18 +111,18 @@ impl InterruptSink for Recorder {
 }
 
 /// A hosted probe with what a test needs to drive it.
-pub struct Rig {
-    pub hosted: Hosted<Probe>,
-    pub interrupts: Interrupts,
-    pub sink: Arc<Recorder>,
+pub(crate) struct Rig {
+    pub(crate) hosted: Hosted<Probe>,
+    pub(crate) interrupts: Interrupts,
+    pub(crate) sink: Arc<Recorder>,
 }
 
 impl Rig {
-    pub fn new(spec: FunctionSpec) -> Self {
+    pub(crate) fn new(spec: FunctionSpec) -> Self {
         Self::with_owner(spec, TableOwner::Function)
     }
 
-    pub fn with_owner(spec: FunctionSpec, owner: TableOwner) -> Self {
+    pub(crate) fn with_owner(spec: FunctionSpec, owner: TableOwner) -> Self {
         let sink = Recorder::new(owner);
         let probe = Probe { spec: Some(spec), events: Vec::new() };
         let hosted = Hosted::new(probe, sink.clone()).unwrap();
@@ -130,25 +130,25 @@ impl Rig {
         Self { hosted, interrupts, sink }
     }
 
-    pub fn config(&mut self, offset: u64, len: usize) -> Vec<u8> {
+    pub(crate) fn config(&mut self, offset: u64, len: usize) -> Vec<u8> {
         let mut out = vec![0xa5; len];
         self.hosted.config_read(offset, &mut out);
         out
     }
 
-    pub fn config_u8(&mut self, offset: u64) -> u8 {
+    pub(crate) fn config_u8(&mut self, offset: u64) -> u8 {
         self.config(offset, 1)[0]
     }
 
-    pub fn config_u16(&mut self, offset: u64) -> u16 {
+    pub(crate) fn config_u16(&mut self, offset: u64) -> u16 {
         u16::from_le_bytes(self.config(offset, 2).try_into().unwrap())
     }
 
-    pub fn config_u32(&mut self, offset: u64) -> u32 {
+    pub(crate) fn config_u32(&mut self, offset: u64) -> u32 {
         u32::from_le_bytes(self.config(offset, 4).try_into().unwrap())
     }
 
-    pub fn bar(&mut self, bar: u8, offset: u64, len: usize) -> Vec<u8> {
+    pub(crate) fn bar(&mut self, bar: u8, offset: u64, len: usize) -> Vec<u8> {
         let mut out = vec![0xa5; len];
         self.hosted.bar_read(bar, offset, &mut out);
         out
