@@ -1,4 +1,4 @@
-//! Initial BAR addresses, for machines without firmware.
+//! Initial BAR addresses, for machines without firmware. Address 0 is never given: it means "unassigned".
 
 use std::cmp::Reverse;
 use std::ops::Range;

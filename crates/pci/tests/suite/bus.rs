@@ -186,6 +186,30 @@ fn an_aperture_that_is_too_small_names_the_bar() {
 }
 
 #[test]
+fn no_bar_is_put_at_address_0() {
+    let bus = Bus::new();
+    bus.plug(slot(0, 0), cell(1, &[BarSpec::io(0, 4)])).unwrap();
+    bus.assign_bars(Apertures { io: 0..0x100, ..apertures() }).unwrap();
+    decode(&bus, slot(0, 0));
+    assert_eq!(bus.io_write(4, &[0]), Claim::Claimed, "0 would mean that nobody assigned it");
+}
+
+#[test]
+fn a_function_in_use_holds_up_no_other() {
+    let bus = Bus::new();
+    for (device, id) in [(0, 1), (1, 2)] {
+        bus.plug(slot(device, 0), cell(id, &[BarSpec::memory32(0, 0x1000)])).unwrap();
+    }
+    bus.assign_bars(apertures()).unwrap();
+    decode(&bus, slot(0, 0));
+    let busy = bus.function(slot(0, 0)).unwrap();
+    let _in_use = busy.lock().unwrap();
+    decode(&bus, slot(1, 0));
+    assert_eq!(read(&bus, 0xc000_1000), (Claim::Claimed, [2; 4]));
+    assert_eq!(ecam_u32(&bus, slot(1, 0).ecam_offset()), 0x0002_1234);
+}
+
+#[test]
 fn traced_counts_and_changes_nothing() {
     let counters = Arc::new(Counters::default());
     let inner = Cell(vec![BarSpec::memory32(0, 0x10)], Arc::default(), 3);
