@@ -13,6 +13,7 @@
 //! | [`device`] | [`Queue`] |
 //! | [`driver`] | [`DriverQueue`] |
 //! | [`error`] | set-up errors and faults of the other side |
+//! | [`view`] | a queue's memory, printed for people |
 //!
 //! Both layouts are written over one private trait, `Area`, which is a mapped pointer in use, [`Memory`] messages where the
 //! ring is not mapped, and `loom`'s memory model in the tests.
@@ -37,6 +38,7 @@ mod order;
 mod packed;
 mod slots;
 mod split;
+pub mod view;
 
 pub use chain::{BufferError, Chain, Reader, Segment, Writer};
 pub use device::{MoreWork, Notify, Queue};
@@ -44,6 +46,7 @@ pub use driver::{AddError, Buffer, Completion, DriverQueue, IndirectMemory, Kick
 pub use error::{QueueError, SetupError};
 pub use layout::{AreaSizes, QueuePosition, RingFormat, RingIndex, RingLayout, Wrap, is_valid_size};
 pub use memory::{Access, IoAddr, Memory, MemoryFault, Region};
+pub use view::RingView;
 
 /// Whether checks of what the peer wrote are compiled in. Always, but in the benchmark that measures their cost.
 pub(crate) const CHECKED: bool = !cfg!(vioduct_unchecked);
