@@ -143,7 +143,7 @@ pub(super) const LAYERS: &[Layer] = &[
         ..FACING_A_PEER
     },
     Layer { folder: VFIO_USER, ours: &[SPEC, PCI], in_tests: &[LOOPBACK, PCI_DEVICES], ..FACING_A_PEER },
-    Layer { folder: PCI_DEVICES, ours: &[PCI], in_tests: &[LOOPBACK], ..FACING_A_PEER },
+    Layer { folder: PCI_DEVICES, ours: &[SPEC, PCI], in_tests: &[LOOPBACK], ..FACING_A_PEER },
     Layer {
         folder: MACHINE,
         ours: &[
