@@ -10,6 +10,44 @@
 //! | [`memory`] | [`MemoryMap`]: guest memory as mapped regions |
 //! | [`options`] | [`Options`]: the `name,key=value` grammar of every device |
 //! | [`rate_limit`] | [`RateLimit`]: for log lines that a peer causes |
+//! | [`rig`] | [`Rig`](rig::Rig): the smallest machine, for tests and examples of a device |
+//!
+//! A whole device, which answers a text in capitals, and a driver's request to it:
+//!
+//! ```
+//! use vioduct_virtio_device::{
+//!     rig::Rig, DeviceInfo, DeviceModel, Fault, Features, Handlers, Inline, Io, QueueHandler, Wake,
+//! };
+//!
+//! struct Capitals;
+//!
+//! impl DeviceModel for Capitals {
+//!     fn info(&self) -> DeviceInfo {
+//!         DeviceInfo::new(63, "capitals", vec![16])
+//!     }
+//!     fn handlers(&mut self, _negotiated: Features) -> Handlers {
+//!         vec![(0..1, Box::new(Capitals))]
+//!     }
+//! }
+//!
+//! impl QueueHandler for Capitals {
+//!     fn wake(&mut self, why: Wake, io: &mut Io<'_>) -> Result<(), Fault> {
+//!         let Wake::Kick(q) = why else { return Ok(()) };
+//!         io.serve(q, |chain| {
+//!             let mut text = [0; 32];
+//!             let len = chain.reader().read(&mut text)?;
+//!             text.make_ascii_uppercase();
+//!             chain.writer().write_all(&text[..len])?;
+//!             Ok(len as u32)
+//!         })
+//!     }
+//! }
+//!
+//! let mut rig = Rig::new(Inline::new(Capitals), Features::RING_PACKED)?;
+//! let reply = rig.request(0, b"hello", 8)?;
+//! assert_eq!((reply.written, &reply.bytes[..5]), (5, &b"HELLO"[..]));
+//! # Ok::<(), vioduct_virtio_device::rig::RigError>(())
+//! ```
 
 #![deny(clippy::indexing_slicing)]
 #![deny(clippy::panic)]
@@ -24,6 +62,7 @@ pub mod memory;
 pub mod model;
 pub mod options;
 pub mod rate_limit;
+pub mod rig;
 mod serving;
 mod sources;
 mod worker;
@@ -40,4 +79,6 @@ pub use memory::{Backing, MapError, MemoryMap, RegionSetup};
 pub use model::{ConfigAccess, DeviceInfo, DeviceModel, Handlers};
 pub use options::{OptionError, Options};
 pub use rate_limit::RateLimit;
+pub use vioduct_spec::Features;
+pub use vioduct_virtqueue::{BufferError, Chain, Reader, Writer};
 pub use workers::{BusyPoll, WorkerPolicy, Workers};

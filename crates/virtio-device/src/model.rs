@@ -22,6 +22,15 @@ pub struct DeviceInfo {
     pub config_access: ConfigAccess,
 }
 
+impl DeviceInfo {
+    /// A device without features of its own and without configuration space.
+    #[must_use]
+    pub fn new(device_type: u32, name: &'static str, queue_sizes: Vec<u16>) -> Self {
+        let (features, config_len, config_access) = (Features::NONE, 0, ConfigAccess::ReadOnly);
+        Self { device_type, name, features, queue_sizes, config_len, config_access }
+    }
+}
+
 /// What the driver may do with the device-specific configuration space (virtio 1.3 §2.5).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ConfigAccess {

@@ -1,6 +1,7 @@
 //! [`Options`]: the `name,key=value…` grammar by which every device is configured.
 
 use std::fmt::Display;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 /// A device's name and its options, as one gives them on a command line: `name,key=value,key=value`.
@@ -136,9 +137,25 @@ impl Options {
     /// # Errors
     /// If the value is none, or not below 2^32.
     pub fn number(&self, key: &'static str) -> Result<Option<u32>, OptionError> {
-        self.parsed(key, "a number below 2^32, decimal or 0x…", |value| match value.strip_prefix("0x") {
-            Some(digits) => u32::from_str_radix(digits, 16).ok(),
-            None => value.parse().ok(),
+        self.number_in(key, 0..=u32::MAX)
+    }
+
+    /// A number of a range: decimal, or hexadecimal after `0x`.
+    ///
+    /// # Errors
+    /// If the value is none, or outside of `range`.
+    pub fn number_in(
+        &self,
+        key: &'static str,
+        range: RangeInclusive<u32>,
+    ) -> Result<Option<u32>, OptionError> {
+        let wanted = format!("a number from {} to {}, decimal or 0x…", range.start(), range.end());
+        self.parsed(key, wanted, |value| {
+            let number = match value.strip_prefix("0x") {
+                Some(digits) => u32::from_str_radix(digits, 16).ok(),
+                None => value.parse().ok(),
+            };
+            number.filter(|number| range.contains(number))
         })
     }
 
@@ -231,7 +248,7 @@ mod tests {
         assert_eq!(message(""), "`` is not understood: write name,key=value,key=value");
         let options = Options::parse("a,id=4294967296,format=x").unwrap();
         let error = options.number("id").unwrap_err().to_string();
-        assert_eq!(error, "a: `id=4294967296`: write a number below 2^32, decimal or 0x…");
+        assert_eq!(error, "a: `id=4294967296`: write a number from 0 to 4294967295, decimal or 0x…");
         let error = options.choice("format", &[("factorial", 1), ("echo", 2)]).unwrap_err().to_string();
         assert_eq!(error, "a: `format=x`: write factorial or echo");
         assert_eq!(options.required("path").unwrap_err().to_string(), "a: it needs `path=…`");

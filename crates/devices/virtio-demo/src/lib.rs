@@ -1,1 +1,65 @@
-//! virtio-demo: one stored value, read and written over a virtqueue
+//! `virtio-demo`: one stored `u32`, read and written by requests over a virtqueue, and shown in the configuration space.
+
+#![deny(clippy::indexing_slicing)]
+
+mod handler;
+mod request;
+#[cfg(test)]
+mod tests;
+
+use handler::Server;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use vioduct_spec::{demo, device_type};
+use vioduct_virtio_device::{DeviceInfo, DeviceModel, Features, Handlers, OptionError, Options};
+
+/// The device: its value.
+#[derive(Debug)]
+pub struct VirtioDemo {
+    value: Arc<AtomicU32>,
+}
+
+impl VirtioDemo {
+    /// The device that `virtio-demo` describes; it has no options.
+    ///
+    /// # Errors
+    /// If an option is given.
+    pub fn from_options(options: &Options) -> Result<Self, OptionError> {
+        options.accept(&[])?;
+        Ok(Self::default())
+    }
+
+    /// The stored value.
+    pub fn value(&self) -> u32 {
+        self.value.load(Ordering::Acquire)
+    }
+}
+
+impl Default for VirtioDemo {
+    fn default() -> Self {
+        Self { value: Arc::new(AtomicU32::new(demo::INITIAL_VALUE)) }
+    }
+}
+
+impl DeviceModel for VirtioDemo {
+    fn info(&self) -> DeviceInfo {
+        DeviceInfo {
+            config_len: demo::CONFIG_LEN,
+            ..DeviceInfo::new(device_type::DEMO, "virtio-demo", vec![demo::QUEUE_SIZE])
+        }
+    }
+
+    fn read_config(&self, offset: usize, out: &mut [u8]) {
+        let value = self.value().to_le_bytes();
+        out.iter_mut().zip(value.iter().skip(offset)).for_each(|(to, from)| *to = *from);
+    }
+
+    fn handlers(&mut self, _negotiated: Features) -> Handlers {
+        vec![(0..1, Box::new(Server { value: self.value.clone() }))]
+    }
+
+    fn reset(&mut self) {
+        let Self { value } = self;
+        value.store(demo::INITIAL_VALUE, Ordering::Release);
+    }
+}
