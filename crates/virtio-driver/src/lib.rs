@@ -6,9 +6,18 @@
 //! | module | what is in it |
 //! |---|---|
 //! | [`transport`] | [`Transport`]: what every way to a device offers, and its errors |
+//! | [`device`] | [`Device`]: the way from reset to running, as types |
+//! | [`virtqueue`] | [`Virtqueue`]: a ring in DMA memory |
+//! | [`request_queue`] | [`RequestQueue`]: requests and replies over a virtqueue |
+//! | [`segmentation`] | how a request is cut into descriptors |
+//! | [`config`] | fields of the configuration space, of one generation |
+//! | [`demo`], [`test`], [`entropy`] | one driver per device type |
+//! | [`pci_demo`] | the driver of a PCI function that is not virtio |
 //! | [`register_window`] | [`RegisterWindow`]: registers at byte offsets; volatile memory, or a model |
 //! | [`dma`] | [`Dma`]: memory that a device may access, and owned [`DmaBuffer`]s |
-//! | [`pci`] | [`ConfigAccess`], the PCI bus |
+//! | [`mmio`] | [`MmioTransport`] |
+//! | [`pci`] | [`ConfigAccess`], the PCI bus, [`PciTransport`] |
+//! | [`error`] | [`InitError`], [`RequestError`] |
 #![no_std]
 #![deny(clippy::indexing_slicing)]
 #![deny(clippy::panic)]
@@ -17,12 +26,32 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod config;
+pub mod demo;
+pub mod device;
 pub mod dma;
+pub mod entropy;
+pub mod error;
+mod lent;
+pub mod mmio;
 pub mod pci;
 pub mod register_window;
+pub mod request_queue;
+pub mod segmentation;
+pub mod test;
 pub mod transport;
+pub mod virtqueue;
 
+pub use demo::Demo;
+pub use device::{Device, Wanted};
 pub use dma::{Direction, Dma, DmaBuffer, DmaError, DmaRegion};
+pub use entropy::Entropy;
+pub use error::{InitError, RequestError};
+pub use mmio::{MmioError, MmioTransport};
 pub use pci::{ConfigAccess, FunctionAddress};
 pub use register_window::{RegisterWindow, VolatileWindow, Width};
+pub use request_queue::{Events, Options, RequestQueue, SlotShape, Taken, Ticket, Wait};
+pub use segmentation::Segmentation;
+pub use test::Test;
 pub use transport::{Interrupts, Transport, TransportError};
+pub use virtqueue::{QueueSetup, Virtqueue};

@@ -1,7 +1,10 @@
 //! What every way to a device offers its driver (virtio 1.3 §4), and what can go wrong with it.
 
+pub(crate) mod config_access;
+
 use alloc::boxed::Box;
 use core::fmt;
+use vioduct_spec::mmio::{INTERRUPT_CONFIG, INTERRUPT_QUEUE};
 use vioduct_spec::{Features, Status};
 use vioduct_virtqueue::RingLayout;
 
@@ -15,6 +18,23 @@ pub struct Interrupts {
     pub queue: bool,
     /// The configuration changed, or the device needs a reset, or may do.
     pub config: bool,
+}
+
+impl Interrupts {
+    /// From the bits that virtio-mmio's interrupt status and virtio-pci's ISR have in common.
+    pub(crate) const fn from_reasons(reasons: u8) -> Self {
+        Self { queue: reasons & INTERRUPT_QUEUE != 0, config: reasons & INTERRUPT_CONFIG != 0 }
+    }
+}
+
+/// The 32 bits of a notification: queue index or identifier, and position when that is negotiated (virtio 1.3 §2.9, §4.1.5.2,
+/// §4.2.3.3).
+pub(crate) fn notification_word(negotiated: Features, queue: u16, next: u16) -> u32 {
+    if negotiated.contains(Features::NOTIFICATION_DATA) {
+        u32::from(queue) | u32::from(next) << 16
+    } else {
+        u32::from(queue)
+    }
 }
 
 /// Why a transport could not do what was asked of it.
