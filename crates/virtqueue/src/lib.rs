@@ -33,6 +33,8 @@ pub mod driver;
 pub mod error;
 mod event;
 pub mod layout;
+#[cfg(test)]
+mod loom_tests;
 pub mod memory;
 mod order;
 mod packed;
