@@ -1,1 +1,32 @@
-//! The no-VM machine: our drivers against our devices in one process
+//! The no-VM machine: our drivers against our devices in one process, for labs, tests and experiments.
+//!
+//! A [`Machine`] has guest memory, a PCI bus and register windows, and counts what crosses. A device is attached at a
+//! [`Depth`]: the deeper, the more of what a virtual machine has lies between the two ends, and all else stays the same.
+//! Driver and device run on one thread, the device when it is stepped; or the device has threads of its own.
+//!
+//! | module | what is in it |
+//! |---|---|
+//! | [`machine`] | [`Machine`]: memory, bus, windows, counters |
+//! | [`attached`] | [`Attached`]: a device in the machine, its transport, its steps |
+//! | [`guest_memory`] | [`GuestDma`]: pages of guest memory for drivers |
+//! | [`traffic`] | [`Traffic`], [`Crossing`]: what crosses, counted and listed |
+//! | [`address_space`] | [`Window`], [`GuestConfig`]: registers and configuration space by address |
+//! | `place`, `verbs`, `delivered`, `inbox` | where a device sits; the transport without registers; interrupts |
+
+pub mod address_space;
+pub mod attached;
+mod delivered;
+pub mod error;
+pub mod guest_memory;
+mod inbox;
+pub mod machine;
+mod place;
+pub mod traffic;
+mod verbs;
+
+pub use address_space::{GuestConfig, Window};
+pub use attached::{Attached, Stepped, Threaded};
+pub use error::MachineError;
+pub use guest_memory::GuestDma;
+pub use machine::{Depth, Machine};
+pub use traffic::{Crossing, InterruptKind, Traffic};

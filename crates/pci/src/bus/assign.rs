@@ -37,8 +37,17 @@ impl Bus {
     /// Gives every BAR an address: the largest first, each at a multiple of its size. Decoding stays as it is, so
     /// that a driver turns it on. On an error, BARs before the one named have their address.
     pub fn assign_bars(&self, mut apertures: Apertures) -> Result<(), SetupError> {
+        self.assign(self.slots(), &mut apertures)
+    }
+
+    /// The same for the function in one slot, plugged in while others are in use. What it takes is gone from `apertures`.
+    pub fn assign_bars_of(&self, slot: Slot, apertures: &mut Apertures) -> Result<(), SetupError> {
+        self.assign(vec![slot], apertures)
+    }
+
+    fn assign(&self, slots: Vec<Slot>, apertures: &mut Apertures) -> Result<(), SetupError> {
         let mut bars: Vec<(Slot, BarSpec)> = Vec::new();
-        for slot in self.slots() {
+        for slot in slots {
             let Some(function) = self.function(slot) else { continue };
             bars.extend(lock(&function).spec().bars.iter().map(|bar| (slot, bar.clone())));
         }

@@ -225,3 +225,19 @@ fn traced_counts_and_changes_nothing() {
     let counted = [&counters.bar_reads, &counters.bar_writes, &counters.resets, &counters.capability_touches];
     assert_eq!(counted.map(|counter| counter.load(Relaxed)), [1, 2, 1, 0]);
 }
+
+/// A function plugged in later gets addresses of its own, and those in use stay where they are.
+#[test]
+fn a_later_function_moves_no_other() {
+    let bus = Bus::new();
+    let mut left = apertures();
+    bus.plug(slot(1, 0), cell(1, &[BarSpec::memory32(0, 0x1000)])).unwrap();
+    bus.assign_bars_of(slot(1, 0), &mut left).unwrap();
+    bus.plug(slot(2, 0), cell(2, &[BarSpec::memory32(0, 0x4000)])).unwrap();
+    bus.assign_bars_of(slot(2, 0), &mut left).unwrap();
+    decode(&bus, slot(1, 0));
+    decode(&bus, slot(2, 0));
+    assert_eq!(read(&bus, 0xc000_0000), (Claim::Claimed, [1; 4]));
+    assert_eq!(read(&bus, 0xc000_4000), (Claim::Claimed, [2; 4]));
+    assert_eq!(left.memory32.start, 0xc000_8000);
+}
