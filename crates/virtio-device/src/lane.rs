@@ -427,6 +427,10 @@ impl Drop for Lane {
     /// Whoever drops a running lane gives its driver up; the handler still gets to return what it holds.
     fn drop(&mut self) {
         const LIMIT: Duration = Duration::from_secs(1);
+        // A handler that has panicked is not called again.
+        if std::thread::panicking() {
+            return;
+        }
         for place in 0..self.slots.len() {
             let q = self.first.wrapping_add(place as u16);
             if let Err(error) = self.stop(q, LIMIT) {

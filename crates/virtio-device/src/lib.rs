@@ -65,6 +65,8 @@ pub mod rate_limit;
 pub mod rig;
 mod serving;
 mod sources;
+#[cfg(test)]
+mod tests;
 mod worker;
 pub mod workers;
 
