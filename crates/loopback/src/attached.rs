@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use vioduct_pci::Slot;
 use vioduct_spec::mmio;
 use vioduct_virtio_device::{Backend, DeviceModel, Endpoint, Inline, Step, Workers};
-use vioduct_virtio_driver::{MmioTransport, Transport};
+use vioduct_virtio_driver::pci::{Function, PciTransport, functions};
+use vioduct_virtio_driver::{FunctionAddress, MmioTransport, Transport};
 
 use crate::delivered::Delivered;
 use crate::inbox::Inbox;
@@ -21,6 +22,15 @@ pub type Stepped<M> = Attached<Inline<M>>;
 
 /// A device with threads of its own.
 pub type Threaded<M> = Attached<Workers<M>>;
+
+/// How a driver has a PCI function interrupt.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PciInterrupts {
+    /// By MSI-X messages, one for the configuration and one for each queue.
+    Messages,
+    /// By its line.
+    Line,
+}
 
 /// A device in a machine. At [`Depth::Mmio`] and [`Depth::Pci`] it stays in the machine when this is dropped.
 pub struct Attached<B: Backend> {
@@ -57,8 +67,43 @@ impl<B: Backend + 'static> Attached<B> {
                 let transport = MmioTransport::new(window);
                 Ok(self.deliver(transport.map_err(|error| MachineError::Probe(error.to_string()))?))
             }
-            Place::Pci { .. } => Err(MachineError::Unsupported("not yet")),
+            Place::Pci { slot, .. } => self.pci_transport(*slot, PciInterrupts::Messages),
         }
+    }
+
+    /// The same at [`Depth::Pci`], with the interrupts that the driver chooses; elsewhere there is no choice.
+    ///
+    /// # Errors
+    /// As for [`transport`](Self::transport).
+    pub fn transport_with(
+        &self,
+        interrupts: PciInterrupts,
+    ) -> Result<Box<dyn Transport + Send>, MachineError> {
+        match self.place {
+            Place::Pci { slot, .. } => self.pci_transport(slot, interrupts),
+            Place::Verbs(_) | Place::Mmio { .. } => self.transport(),
+        }
+    }
+
+    fn pci_transport(
+        &self,
+        slot: Slot,
+        interrupts: PciInterrupts,
+    ) -> Result<Box<dyn Transport + Send>, MachineError> {
+        let config = self.machine.config_access();
+        let here = |at: FunctionAddress| (at.device(), at.function()) == (slot.device(), slot.function());
+        let found = functions(&config, 0).find(|identity| here(identity.at));
+        let at = found.ok_or_else(|| MachineError::Probe(format!("nothing at {slot}")))?.at;
+        let messages = match interrupts {
+            PciInterrupts::Messages => {
+                let queues = self.with_endpoint(|endpoint| endpoint.queue_count());
+                self.machine.messages(queues.saturating_add(1))
+            }
+            PciInterrupts::Line => Vec::new(),
+        };
+        let transport = Function::open(&config, at)
+            .and_then(|function| PciTransport::new(&function, &mut self.machine.clone(), &messages));
+        Ok(self.deliver(transport.map_err(|error| MachineError::Probe(error.to_string()))?))
     }
 
     fn deliver<T: Transport + Send + 'static>(&self, transport: T) -> Box<dyn Transport + Send> {

@@ -31,7 +31,4 @@ pub enum MachineError {
     /// The transport failed.
     #[error("transport: {0}")]
     Transport(#[from] TransportError),
-    /// The machine was asked for something that this depth has not.
-    #[error("{0}")]
-    Unsupported(&'static str),
 }

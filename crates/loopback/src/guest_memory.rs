@@ -84,7 +84,7 @@ impl GuestDma {
         };
         let memory =
             MemoryMap::new(vec![region(LOW_START), region(HIGH_START)]).map_err(MachineError::Memory)?;
-        let free = |start: u64| FreeList(vec![start..start + half]);
+        let free = |start: u64| FreeList(std::iter::once(start..start + half).collect());
         let pages = Pages { regions: [free(LOW_START), free(HIGH_START)], turn: 0 };
         Ok(Self { memory: Arc::new(memory), pages: Arc::new(Mutex::new(pages)) })
     }

@@ -10,6 +10,9 @@ use vioduct_virtio_driver::Interrupts;
 
 use crate::traffic::{Crossing, InterruptKind, Recorder};
 
+/// Where messages are sent to.
+pub(crate) const MESSAGE_ADDRESS: u64 = 0xfee0_0000;
+
 /// Interrupts of one device that its driver has not taken yet. The device may raise them from any thread.
 pub(crate) struct Inbox {
     recorder: Arc<Recorder>,
@@ -98,8 +101,13 @@ impl TransportInterrupts for Inbox {
 }
 
 impl InterruptSink for Inbox {
-    fn msi(&self, vector: u16, _message: MsiMessage) {
-        self.raise(InterruptKind::Message { vector }, |waiting| waiting.messages.push(vector));
+    fn msi(&self, _vector: u16, message: MsiMessage) {
+        match (message.address, u16::try_from(message.data)) {
+            (MESSAGE_ADDRESS, Ok(vector)) => {
+                self.raise(InterruptKind::Message { vector }, |waiting| waiting.messages.push(vector));
+            }
+            _ => self.recorder.record(Crossing::Interrupt(InterruptKind::Lost)),
+        }
     }
 
     fn intx(&self, level: Level) {

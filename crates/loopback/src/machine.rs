@@ -6,12 +6,13 @@ use std::sync::{Arc, Mutex};
 use vioduct_pci::{Apertures, Hosted, NoInterrupts, PciFunction, Slot};
 use vioduct_spec::Features;
 use vioduct_virtio_device::{Backend, DeviceModel, Endpoint, Inline, MemoryMap, Workers};
+use vioduct_virtio_driver::pci::{Bar, BarAccess, MsixMessage};
 use vioduct_virtio_mmio::{InterruptLine, Level, Mmio};
 use vioduct_virtio_pci::VirtioPci;
 
 use crate::address_space::{APERTURES, AddressSpace, MMIO_WINDOWS};
 use crate::attached::{Attached, Stepped, Threaded};
-use crate::inbox::Inbox;
+use crate::inbox::{Inbox, MESSAGE_ADDRESS};
 use crate::place::{Place, lock};
 use crate::traffic::Recorder;
 use crate::{Crossing, GuestConfig, GuestDma, MachineError, Traffic, Window, verbs};
@@ -128,6 +129,13 @@ impl Machine {
         Window::new(self.shared.space.clone(), address, len)
     }
 
+    /// Messages for the first `count` vectors of a function, as the machine's interrupt controller takes them: it tells vectors
+    /// by the data, and a message to another address is lost.
+    #[must_use]
+    pub fn messages(&self, count: u16) -> Vec<MsixMessage> {
+        (0..count).map(|vector| MsixMessage { address: MESSAGE_ADDRESS, data: u32::from(vector) }).collect()
+    }
+
     /// Attaches a device that works when it is stepped. It offers what it can of `offer` and no more; `VERSION_1` is always on
     /// offer.
     ///
@@ -206,6 +214,15 @@ impl Machine {
 
     pub(crate) fn recorder(&self) -> Arc<Recorder> {
         self.shared.recorder.clone()
+    }
+}
+
+/// Drivers map BARs where the bus decodes them.
+impl BarAccess for Machine {
+    type Window = Window;
+
+    fn map(&mut self, bar: &Bar, offset: u64, len: u64) -> Option<Window> {
+        Some(self.window(bar.address.checked_add(offset)?, len))
     }
 }
 

@@ -59,9 +59,11 @@ pub enum Crossing {
 pub enum InterruptKind {
     /// By an MSI-X message.
     Message {
-        /// The vector of the function.
+        /// What the driver put into the message: the vector, if it used the machine's messages.
         vector: u16,
     },
+    /// By a message that the driver programmed to go elsewhere than to the interrupt controller.
+    Lost,
     /// By a line that went from low to high.
     Line,
     /// By a call, where there are no registers: a queue has used buffers.
