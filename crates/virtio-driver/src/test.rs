@@ -123,6 +123,27 @@ impl<T: Transport, D: Dma + Clone> Test<T, D> {
         Ok(decode_echo(queue.call_exact(&mut self.device, &encode_echo(n), wait)?))
     }
 
+    /// Adds a factorial request to the batch that the next [`kick`](Self::kick) shows the device.
+    ///
+    /// # Errors
+    /// [`RequestError::Full`], [`RequestError::NoQueue`] and that the queue is broken.
+    pub fn submit_factorial(&mut self, n: u32, text: &str) -> Result<Ticket, RequestError> {
+        let queue = self.queue.as_mut().ok_or(RequestError::NoQueue)?;
+        let request: [u8; test::FACTORIAL_READABLE_LEN] = encode(&[n], text.as_bytes());
+        queue.submit(&request, test::FACTORIAL_WRITABLE_LEN as u32)
+    }
+
+    /// The answer to a factorial request, if it has come.
+    ///
+    /// # Errors
+    /// [`RequestError::ShortReply`], [`RequestError::StaleTicket`].
+    pub fn take_factorial(&mut self, ticket: Ticket) -> Result<Taken<u32>, RequestError> {
+        match self.queue.as_mut().ok_or(RequestError::NoQueue)?.take_reply(ticket)? {
+            Taken::Done(reply) => Ok(Taken::Done(u32::from_le_bytes(reply))),
+            Taken::Pending(ticket) => Ok(Taken::Pending(ticket)),
+        }
+    }
+
     /// Adds an echo+100 request to the batch that the next [`kick`](Self::kick) shows the device.
     ///
     /// # Errors
