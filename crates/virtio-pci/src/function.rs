@@ -10,11 +10,11 @@ use vioduct_spec::{Features, Status, device_type, ring};
 use vioduct_virtio_device::{Backend, DeviceInfo, Endpoint, RateLimit, StatusWrite};
 use vioduct_virtqueue::Memory;
 
+use crate::SetupError;
 use crate::common_config::{Generation, Selectors};
-use crate::layout::{self, Doorbell, Layout, Structure};
+use crate::layout::{BAR, Doorbell, Layout, MAX_QUEUES, PAGE, Structure, configuration_window};
 use crate::lines::Lines;
 use crate::registers::Register;
-use crate::{SetupError, layout::BAR};
 
 /// What this transport implements of the features that need its help.
 const TRANSPORT_FEATURES: Features =
@@ -213,15 +213,13 @@ impl<B: Backend> PciFunction for VirtioPci<B> {
         let device_type = self.endpoint.info().device_type;
         // `new` has checked that the type has an id.
         let device_id = MODERN_DEVICE_ID.saturating_add(u16::try_from(device_type).unwrap_or(u16::MAX));
-        FunctionSpec {
-            capabilities: self.layout.capabilities(),
-            ..FunctionSpec::new(VENDOR_ID, device_id, class(device_type))
-        }
-        .with_revision(REVISION)
-        .with_subsystem(VENDOR_ID, SUBSYSTEM_ID)
-        .with_interrupt_pin(InterruptPin::A)
-        .with_bar(self.layout.bar())
-        .with_msix(self.layout.msix())
+        let spec = FunctionSpec::new(VENDOR_ID, device_id, class(device_type))
+            .with_revision(REVISION)
+            .with_subsystem(VENDOR_ID, SUBSYSTEM_ID)
+            .with_interrupt_pin(InterruptPin::A)
+            .with_bar(self.layout.bar())
+            .with_msix(self.layout.msix());
+        self.layout.capabilities().into_iter().fold(spec, FunctionSpec::with_capability)
     }
 
     fn attach(&mut self, host: FunctionHost) {
@@ -265,7 +263,7 @@ impl<B: Backend> PciFunction for VirtioPci<B> {
 
 /// virtio 1.3 §4.1.4.9.1: an access to `pci_cfg_data` is one to what the capability's other fields say.
 fn configuration_access(touch: CapabilityTouch<'_>) -> CapabilityAction {
-    let window = layout::configuration_window(touch.bytes);
+    let window = configuration_window(touch.bytes);
     let data = cap::PCI_CFG_DATA..usize::from(cap::PCI_CFG_SIZE);
     window.filter(|_| touch.touches(data)).map_or(CapabilityAction::None, CapabilityAction::Bar)
 }
@@ -275,20 +273,16 @@ fn check(info: &DeviceInfo) -> Result<(), SetupError> {
     if !(1..=last).contains(&info.device_type) {
         return Err(SetupError::DeviceType { device_type: info.device_type });
     }
-    if info.config_len as u64 > layout::PAGE {
-        return Err(SetupError::ConfigLen { len: info.config_len, max: layout::PAGE });
+    if info.config_len as u64 > PAGE {
+        return Err(SetupError::ConfigLen { len: info.config_len, max: PAGE });
     }
     let queues = info.queue_sizes.len();
-    if queues > usize::from(layout::MAX_QUEUES) {
-        return Err(SetupError::QueueCount { queues, max: layout::MAX_QUEUES });
+    if queues > usize::from(MAX_QUEUES) {
+        return Err(SetupError::QueueCount { queues, max: MAX_QUEUES });
     }
     let presentable = |size: u16| size == 0 || size.is_power_of_two() && size <= ring::MAX_QUEUE_SIZE;
-    match info.queue_sizes.iter().position(|size| !presentable(*size)) {
-        Some(queue) => {
-            Err(SetupError::QueueSize { queue, size: info.queue_sizes.get(queue).copied().unwrap_or(0) })
-        }
-        None => Ok(()),
-    }
+    let odd = info.queue_sizes.iter().copied().enumerate().find(|(_, size)| !presentable(*size));
+    odd.map_or(Ok(()), |(queue, size)| Err(SetupError::QueueSize { queue, size }))
 }
 
 /// The PCI class by which operating systems list a device; drivers go by the id (virtio 1.3 §4.1.2).
