@@ -92,3 +92,6 @@ pub fn write_u32_fields<T: Transport + ?Sized>(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

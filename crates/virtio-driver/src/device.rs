@@ -286,3 +286,6 @@ impl<T: Transport, S> fmt::Debug for Device<T, S> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -32,6 +32,8 @@ pub mod device;
 pub mod dma;
 pub mod entropy;
 pub mod error;
+#[cfg(test)]
+mod fakes;
 mod lent;
 pub mod mmio;
 pub mod pci;

@@ -195,3 +195,6 @@ impl<W: RegisterWindow> Transport for MmioTransport<W> {
         Interrupts::from_reasons(reasons as u8)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -412,3 +412,6 @@ impl<D: Dma> fmt::Debug for RequestQueue<D> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;
