@@ -25,6 +25,7 @@ use crate::model::{ConfigAccess, DeviceInfo};
 use crate::rate_limit::RateLimit;
 use events::Events;
 use queues::EndpointQueue;
+use std::fmt::Display;
 use std::sync::Arc;
 use vioduct_spec::{Features, Status};
 use vioduct_virtqueue::Memory;
@@ -122,7 +123,7 @@ impl<B: Backend> Endpoint<B> {
         if self.status() == Status::ACKNOWLEDGE | Status::DRIVER {
             self.driver_features = self.driver_features.with_word(select, word);
         } else {
-            self.refuse("features written outside of negotiation");
+            self.refuse(&"features written outside of negotiation");
         }
     }
 
@@ -171,12 +172,12 @@ impl<B: Backend> Endpoint<B> {
             {
                 self.backend.write_config(start, data);
             }
-            _ => self.refuse("configuration space written where or when it may not be"),
+            _ => self.refuse(&"configuration space written where or when it may not be"),
         }
     }
 
     /// Says in the log, sparingly, that an access of the driver was ignored.
-    fn refuse(&self, what: &str) {
+    fn refuse(&self, what: &dyn Display) {
         if let Some(suppressed) = self.log.admit() {
             tracing::warn!(device = self.info.name, suppressed, "ignored: {what}");
         }

@@ -379,6 +379,8 @@ impl Lane {
                     slot.request_wake();
                 }
             }
+            // One entry each, so that sources that are ready over and over cannot grow the list.
+            Token::Source(id) if ready.contains(&id) => {}
             Token::Source(id) => ready.push_back(id),
         });
         control

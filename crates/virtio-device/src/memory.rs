@@ -4,14 +4,14 @@
 //! reached through raw pointers only, and no reference into it exists.
 #![allow(unsafe_code)]
 
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fstat, ftruncate, memfd_create};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fstat, fstatfs, ftruncate, memfd_create};
 use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::{self, NonNull};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use vioduct_virtqueue::{Access, IoAddr, Memory, MemoryFault, Region};
 
 /// Bytes that one bit of the dirty log stands for.
@@ -28,7 +28,7 @@ pub enum Backing {
     File {
         /// The file, open for reading and writing as far as the access of the region goes.
         file: Arc<OwnedFd>,
-        /// In bytes, a multiple of the page size.
+        /// In bytes, a multiple of 16.
         offset: u64,
     },
 }
@@ -58,8 +58,8 @@ pub enum MapError {
         /// Length in bytes.
         len: u64,
     },
-    /// The address is not aligned as host memory is.
-    #[error("the region at {0} is not aligned: choose a multiple of 16")]
+    /// The address, or the offset in the file, is not aligned as rings must be.
+    #[error("the region at {0} is not aligned: choose an address and an offset that are multiples of 16")]
     Alignment(IoAddr),
     /// Two regions share an address.
     #[error("the regions at {0} and {1} overlap: move one")]
@@ -98,14 +98,35 @@ pub struct MemoryMap {
 struct Mapping {
     region: Region,
     file: Option<(Arc<OwnedFd>, u64)>,
-    dirty: Box<[AtomicU64]>,
+    /// What is mapped: whole pages, of which the region may be a part.
+    pages: (NonNull<u8>, usize),
+    /// Made when the log begins: a region may be larger than a log of it that nobody wants.
+    dirty: OnceLock<Box<[AtomicU64]>>,
+}
+
+// SAFETY: `pages` describes a mapping, which belongs to no thread.
+unsafe impl Send for Mapping {}
+// SAFETY: as above; nothing is reached through it but in `drop`.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    fn make_log(&self) {
+        let words = self.region.len.div_ceil(LOG_PAGE_LEN).div_ceil(64);
+        self.dirty.get_or_init(|| (0..words).map(|_| AtomicU64::new(0)).collect());
+    }
+
+    /// The log, empty if it never began.
+    fn log(&self) -> &[AtomicU64] {
+        self.dirty.get().map_or(&[], |words| words)
+    }
 }
 
 impl Drop for Mapping {
     fn drop(&mut self) {
+        let (start, len) = self.pages;
         // SAFETY: this is what `map` mapped, and nothing that uses it lives on: a `Region` is valid only as long as the map.
         // An error is not possible for a range that is mapped.
-        let _ = unsafe { munmap(self.region.host.as_ptr().cast(), self.region.len as usize) };
+        let _ = unsafe { munmap(start.as_ptr().cast(), len) };
     }
 }
 
@@ -154,8 +175,10 @@ impl MemoryMap {
         })
     }
 
-    /// Begins to log writes of devices. Queues that run must be told: [`Queue::follow_log`](vioduct_virtqueue::Queue::follow_log).
+    /// Begins to log writes of devices. A queue looks once, when it starts: call this while the endpoints that use the memory
+    /// are paused.
     pub fn start_log(&self) {
+        self.regions.iter().for_each(Mapping::make_log);
         self.logging.store(true, Ordering::Release);
     }
 
@@ -169,7 +192,7 @@ impl MemoryMap {
     pub fn take_dirty(&self) -> Vec<IoAddr> {
         let mut pages = Vec::new();
         for mapping in &self.regions {
-            for (place, word) in (0u64..).zip(&mapping.dirty) {
+            for (place, word) in (0u64..).zip(mapping.log()) {
                 let bits = word.swap(0, Ordering::AcqRel);
                 let set = (0..64).filter(|bit| bits >> bit & 1 == 1);
                 pages.extend(set.map(|bit| IoAddr(mapping.region.at.0 + (place * 64 + bit) * LOG_PAGE_LEN)));
@@ -210,10 +233,9 @@ impl MemoryMap {
 /// Maps one region. The mapping is private to this map, so that its end is known.
 fn map(setup: RegionSetup) -> Result<Mapping, MapError> {
     let RegionSetup { at, len, access, backing } = setup;
-    let length = usize::try_from(len).ok().filter(|len| *len > 0 && isize::try_from(*len).is_ok());
-    let Some(length) = length.filter(|_| at.checked_add(len).is_some()) else {
+    if len == 0 || i64::try_from(len).is_err() || at.checked_add(len).is_none() {
         return Err(MapError::Length { at, len });
-    };
+    }
     if !at.0.is_multiple_of(16) {
         return Err(MapError::Alignment(at));
     }
@@ -235,25 +257,48 @@ fn map(setup: RegionSetup) -> Result<Mapping, MapError> {
             }
         }
     };
+    if file.as_ref().is_some_and(|(_, offset)| !offset.is_multiple_of(16)) {
+        return Err(MapError::Alignment(at));
+    }
     let protection = match access {
         Access::Read => ProtFlags::READ,
         Access::Write | Access::ReadWrite => ProtFlags::READ | ProtFlags::WRITE,
     };
+    let page = file.as_ref().map_or(Ok(PAGE_LEN), |(file, _)| page_len(file)).map_err(system)?;
+    // A mapping begins at a page of the file and has whole pages; the region may begin further on.
+    let before = file.as_ref().map_or(0, |(_, offset)| offset % page);
+    let pages_len = before
+        .checked_add(len)
+        .and_then(|len| len.checked_next_multiple_of(page))
+        .and_then(|len| usize::try_from(len).ok())
+        .ok_or(MapError::Length { at, len })?;
     let mapped = match &file {
         // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists.
         None => unsafe {
-            mmap_anonymous(ptr::null_mut(), length, protection, MapFlags::PRIVATE | MapFlags::NORESERVE)
+            mmap_anonymous(ptr::null_mut(), pages_len, protection, MapFlags::PRIVATE | MapFlags::NORESERVE)
         },
         // SAFETY: as above.
         Some((file, offset)) => unsafe {
-            mmap(ptr::null_mut(), length, protection, MapFlags::SHARED | MapFlags::NORESERVE, file, *offset)
+            let flags = MapFlags::SHARED | MapFlags::NORESERVE;
+            mmap(ptr::null_mut(), pages_len, protection, flags, file, offset - before)
         },
     };
-    let host = NonNull::new(mapped.map_err(system)?.cast())
+    let start = NonNull::new(mapped.map_err(system)?.cast())
         .expect("invariant: the kernel maps nothing at address 0 unasked");
-    let words = len.div_ceil(LOG_PAGE_LEN).div_ceil(64);
-    let dirty = (0..words).map(|_| AtomicU64::new(0)).collect();
-    Ok(Mapping { region: Region { at, len, host, access }, file, dirty })
+    // SAFETY: `before` is less than what is mapped.
+    let host = unsafe { start.add(before as usize) };
+    let region = Region { at, len, host, access };
+    Ok(Mapping { region, file, pages: (start, pages_len), dirty: OnceLock::new() })
+}
+
+const PAGE_LEN: u64 = 4096;
+
+/// What mappings of a file begin and end at: its file system's pages, where those are huge.
+fn page_len(file: &OwnedFd) -> rustix::io::Result<u64> {
+    const HUGETLBFS: u64 = 0x9584_58f6;
+    let system = fstatfs(file)?;
+    let huge = (system.f_type as u64) & 0xffff_ffff == HUGETLBFS;
+    Ok(if huge { (system.f_bsize as u64).max(PAGE_LEN) } else { PAGE_LEN })
 }
 
 /// Memory as a file, sealed so that no one who holds it can shrink it under the mapping.
@@ -264,8 +309,8 @@ fn shared_file(len: u64) -> rustix::io::Result<OwnedFd> {
     Ok(file)
 }
 
-// SAFETY: the regions are mapped by `map`, at page boundaries and therefore aligned as their addresses modulo 16, for their
-// whole length and with their access; only the drop of this object unmaps them. It makes no reference into them.
+// SAFETY: the regions are mapped by `map`, a multiple of 16 bytes from a page boundary, as their addresses are, for their whole
+// length and with their access; only the drop of this object unmaps them. It makes no reference into them.
 unsafe impl Memory for MemoryMap {
     fn read(&self, at: IoAddr, out: &mut [u8]) -> Result<(), MemoryFault> {
         let to = out.as_mut_ptr();
@@ -297,7 +342,8 @@ unsafe impl Memory for MemoryMap {
 
     fn written(&self, at: IoAddr, len: u64) {
         let end = at.0.saturating_add(len);
-        for Mapping { region, dirty, .. } in &self.regions {
+        for mapping in &self.regions {
+            let (region, dirty) = (mapping.region, mapping.log());
             let first = at.0.max(region.at.0);
             let last = end.min(region.at.0 + region.len);
             if first >= last {

@@ -1,3 +1,8 @@
+//! Tests of the window: a driver end over it, and every access that a driver should not make.
+//!
+//! They hold `unsafe` because a driver end is made over raw memory.
+#![allow(unsafe_code)]
+
 use crate::{InterruptLine, Level, Mmio, VENDOR_ID};
 use proptest::prelude::*;
 use std::sync::{Arc, Mutex};
@@ -89,7 +94,6 @@ impl Machine {
         let len = RingMemory::len_for(RingFormat::Split, size);
         self.memory.write(at, &vec![0; len]).unwrap();
         let host = self.memory.region(at).unwrap().translate(at, len as u64).unwrap();
-        #[allow(unsafe_code)]
         // SAFETY: zeroed bytes of a mapping that lives as long as the machine, which outlives its queues in every test.
         let ring = unsafe { RingMemory::new(host, at, RingFormat::Split, size) }.unwrap();
         let layout = ring.layout();

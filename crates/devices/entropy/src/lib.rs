@@ -1,6 +1,7 @@
 //! The virtio entropy device (virtio 1.3 §5.4): fills device-writable buffers with random bytes.
 
 #![deny(clippy::indexing_slicing)]
+#![deny(clippy::panic)]
 
 mod handler;
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! `virtio-demo`: one stored `u32`, read and written by requests over a virtqueue, and shown in the configuration space.
 
 #![deny(clippy::indexing_slicing)]
+#![deny(clippy::panic)]
 
 mod handler;
 mod request;

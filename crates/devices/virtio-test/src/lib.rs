@@ -2,6 +2,7 @@
 //! write.
 
 #![deny(clippy::indexing_slicing)]
+#![deny(clippy::panic)]
 
 mod handler;
 mod request;

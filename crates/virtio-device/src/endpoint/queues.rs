@@ -177,11 +177,11 @@ impl<B: Backend> Endpoint<B> {
     pub fn enable_queue(&mut self, q: u16) {
         let format = RingFormat::of(self.negotiated());
         let Some(queue) = self.configurable(q) else {
-            return self.refuse("a queue enabled when or where it may not be");
+            return self.refuse(&"a queue enabled when or where it may not be");
         };
         match queue.registers.check(queue.max, format) {
             Ok(()) => queue.run = Run::Enabled(QueuePosition::START),
-            Err(reason) => return self.refuse(&format!("queue {q} enabled, but {reason}")),
+            Err(reason) => return self.refuse(&format_args!("queue {q} enabled, but {reason}")),
         }
         if self.status().contains(Status::DRIVER_OK) {
             self.start_queue(q);
@@ -200,7 +200,7 @@ impl<B: Backend> Endpoint<B> {
         if !self.negotiated().contains(Features::RING_RESET)
             || !(self.queue_enabled(q) || self.queue_resetting(q))
         {
-            return self.refuse("a queue reset when or where it may not be");
+            return self.refuse(&"a queue reset when or where it may not be");
         }
         if self.release_queue(q)
             && let Some(queue) = self.queue_mut(q)
@@ -219,7 +219,7 @@ impl<B: Backend> Endpoint<B> {
         let running = |q: &u16| self.queue(*q).is_some_and(|queue| queue.run == Run::Running);
         match u16::try_from(number).ok().filter(running) {
             Some(q) => self.backend.kick(q),
-            None => self.refuse("a notification of a queue that is not running"),
+            None => self.refuse(&"a notification of a queue that is not running"),
         }
     }
 
@@ -293,7 +293,7 @@ impl<B: Backend> Endpoint<B> {
     fn configure(&mut self, q: u16, change: impl FnOnce(&mut Registers)) {
         match self.configurable(q) {
             Some(queue) => change(&mut queue.registers),
-            None => self.refuse("a queue configured when or where it may not be"),
+            None => self.refuse(&"a queue configured when or where it may not be"),
         }
     }
 

@@ -91,7 +91,7 @@ impl<B: Backend> Endpoint<B> {
             Step::GoLive => self.go_live(),
             Step::GiveUp => self.give_up(),
             Step::Refuse => {
-                self.refuse(&format!("status {wanted} written when it was {current}"));
+                self.refuse(&format_args!("status {wanted} written when it was {current}"));
                 StatusWrite::Refused
             }
         }
@@ -108,7 +108,7 @@ impl<B: Backend> Endpoint<B> {
         match self.check_features(self.driver_features) {
             Ok(()) => self.accept(Status::FEATURES_OK),
             Err(reason) => {
-                self.refuse(&format!("FEATURES_OK: {reason}"));
+                self.refuse(&format_args!("FEATURES_OK: {reason}"));
                 StatusWrite::Refused
             }
         }

@@ -45,7 +45,10 @@ fn creation_errors_say_what_to_do() {
         error(vec![setup(0x800, 0x1000), setup(0, 0x1000)]),
         "the regions at 0x0 and 0x800 overlap: move one"
     );
-    assert_eq!(error(vec![setup(8, 0x1000)]), "the region at 0x8 is not aligned: choose a multiple of 16");
+    assert_eq!(
+        error(vec![setup(8, 0x1000)]),
+        "the region at 0x8 is not aligned: choose an address and an offset that are multiples of 16"
+    );
     for (at, len) in [(0, 0), (0, u64::MAX), (u64::MAX - 15, 0x1000)] {
         assert!(error(vec![setup(at, len)]).contains("correct its length"), "{at:#x} {len:#x}");
     }
@@ -66,6 +69,32 @@ fn row62_a_file_shorter_than_its_region_is_refused() {
     assert!(error(vec![region(u64::MAX, 0x1000)]).contains("enlarge it"));
     assert_eq!(error(vec![region(0, 0x1000)]), "");
     assert!(ftruncate(&*file, 0).is_err(), "shared memory is sealed against shrinking");
+}
+
+/// A file system of large pages maps at multiples of them only; a region may begin anywhere in a page.
+#[test]
+fn a_region_may_begin_within_a_page_of_its_file() {
+    let file = Arc::new(shared_file(0x3000).unwrap());
+    let region = |at, offset| RegionSetup {
+        backing: Backing::File { file: file.clone(), offset },
+        ..setup(at, 0x1000)
+    };
+    let map = MemoryMap::new(vec![region(0, 0), region(0x10_0000, 0x810)]).unwrap();
+    map.write(IoAddr(0x810), &[1, 2, 3]).unwrap();
+    let mut out = [0; 3];
+    map.read(IoAddr(0x10_0000), &mut out).unwrap();
+    assert_eq!(out, [1, 2, 3]);
+    assert!(error(vec![region(0, 8)]).contains("multiples of 16"));
+}
+
+/// A client can name a region of any length for the price of a sparse file; the log of it would be memory of this process.
+#[test]
+fn row62_a_huge_region_costs_nothing_before_it_is_used() {
+    let file = Arc::new(shared_file(1 << 44).unwrap());
+    let region = RegionSetup { backing: Backing::File { file, offset: 0 }, ..setup(0, 1 << 44) };
+    let map = MemoryMap::new(vec![region]).unwrap();
+    map.write(IoAddr((1 << 44) - 1), &[1]).unwrap();
+    assert!(map.take_dirty().is_empty());
 }
 
 #[test]

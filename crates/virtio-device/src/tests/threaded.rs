@@ -121,15 +121,17 @@ fn stopping_waits_for_what_the_handler_holds() {
     for features in [Features::NONE, Features::RING_PACKED] {
         let finish = Arc::new(EventFd::new().unwrap());
         let (model, woken) = holding(finish.clone());
-        let (mut rig, _call) = rig(model, WorkerPolicy::default(), features);
+        let mut rig = Rig::in_reset(Workers::new(model)).unwrap();
+        rig.negotiate(features).unwrap();
+        rig.enable_queue(0).unwrap();
+        // Available before the queue runs, so that the first wake takes it.
         rig.submit(0, &[&[8]], &[1]).unwrap();
         let _ = rig.kick(0).unwrap();
+        rig.write_status(Status::DRIVER_OK).unwrap();
         let limit = Duration::from_secs(20);
         // The I/O ends only once the queue is stopping.
-        let (mut kicks, ender) = (0, finish.clone());
-        while kicks == 0 {
-            kicks += usize::from(woken.recv_timeout(limit).unwrap() == Wake::Kick(0));
-        }
+        let ender = finish.clone();
+        while woken.recv_timeout(limit).unwrap() != Wake::Kick(0) {}
         let ending = std::thread::spawn(move || {
             while woken.recv_timeout(limit).unwrap() != Wake::Stopping(0) {}
             ender.signal();
