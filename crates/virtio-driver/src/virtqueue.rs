@@ -99,6 +99,12 @@ impl<D: Dma, K> Virtqueue<D, K> {
         &self.queue
     }
 
+    /// Puts buffers of `pieces` pieces and more into indirect tables, where there are any and they fit; from 2 on unless told
+    /// otherwise.
+    pub fn use_tables_from(&mut self, pieces: u16) {
+        self.queue.use_tables_from(pieces);
+    }
+
     /// Adds a buffer; the device sees it at the next [`kick`](Self::kick). The token keeps whatever the pieces lie in.
     ///
     /// # Errors
