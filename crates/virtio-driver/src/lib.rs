@@ -11,7 +11,7 @@
 //! | [`request_queue`] | [`RequestQueue`]: requests and replies over a virtqueue |
 //! | [`segmentation`] | how a request is cut into descriptors |
 //! | [`config`] | fields of the configuration space, of one generation |
-//! | [`demo`], [`test`], [`entropy`] | one driver per device type |
+//! | [`demo`], [`mod@test`], [`entropy`] | one driver per device type |
 //! | [`pci_demo`] | the driver of a PCI function that is not virtio |
 //! | [`register_window`] | [`RegisterWindow`]: registers at byte offsets; volatile memory, or a model |
 //! | [`dma`] | [`Dma`]: memory that a device may access, and owned [`DmaBuffer`]s |

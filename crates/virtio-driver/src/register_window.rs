@@ -182,3 +182,27 @@ impl RegisterWindow for VolatileWindow {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{RegisterWindow, VolatileWindow, Width};
+    use core::ptr::NonNull;
+
+    #[test]
+    fn volatile_accesses_are_little_endian_and_stay_within_the_window() {
+        let mut registers = [0u64; 3];
+        // SAFETY: two of the three aligned words, which live longer than the window and are looked at after its last use.
+        let window = unsafe { VolatileWindow::new(NonNull::from(&mut registers).cast(), 16) };
+        window.write_u64(0, 0x8877_6655_4433_2211);
+        window.write_u32(8, 0xddcc_bbaa);
+        window.write_u16(12, 0xffee);
+        window.write_u8(14, 0x99);
+        assert_eq!((window.read_u8(1), window.read_u16(2), window.read_u32(4)), (0x22, 0x4433, 0x8877_6655));
+        assert_eq!(window.read_u64(8), 0x0099_ffee_ddcc_bbaa);
+        for (offset, width) in [(16, Width::U8), (12, Width::U64), (2, Width::U32), (u64::MAX, Width::U16)] {
+            window.write(offset, width, 0);
+            assert_eq!(window.read(offset, width), width.ones(), "at {offset}");
+        }
+        assert_eq!(registers, [0x8877_6655_4433_2211, 0x0099_ffee_ddcc_bbaa, 0]);
+    }
+}

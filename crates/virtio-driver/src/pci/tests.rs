@@ -64,7 +64,7 @@ fn fake() -> Fake {
     config.put_u32(0x70 + cap::NOTIFY_OFF_MULTIPLIER as u64, 4);
     config.put(MSIX_AT, &[0x11, 0, 2, 0]);
     config.put_u32(MSIX_AT + 4, TABLE as u32 | 4);
-    config.put_u32(MSIX_AT + 8, TABLE as u32 + 0x100 | 4);
+    config.put_u32(MSIX_AT + 8, (TABLE as u32 + 0x100) | 4);
     let bar = Registers::new("bar", BAR4_LEN as usize, &log);
     bar.put(COMMON + common_config::NUM_QUEUES, &[3]);
     bar.put(COMMON + common_config::QUEUE_SIZE, &[64]);
