@@ -114,14 +114,17 @@ macro_rules! forward_dma {
             fn alloc(&self, len: usize) -> Result<DmaRegion, DmaError> {
                 (**self).alloc(len)
             }
+            // SAFETY: as the trait has it, for the caller to keep.
             unsafe fn free(&self, region: DmaRegion) {
                 // SAFETY: the caller's promise.
                 unsafe { (**self).free(region) }
             }
+            // SAFETY: as the trait has it, for the caller to keep.
             unsafe fn map(&self, bytes: NonNull<[u8]>, direction: Direction) -> Result<IoAddr, DmaError> {
                 // SAFETY: the caller's promise.
                 unsafe { (**self).map(bytes, direction) }
             }
+            // SAFETY: as the trait has it, for the caller to keep.
             unsafe fn unmap(&self, addr: IoAddr, bytes: NonNull<[u8]>, direction: Direction) {
                 // SAFETY: the caller's promise.
                 unsafe { (**self).unmap(addr, bytes, direction) }
