@@ -1,0 +1,85 @@
+//! Contenders taking turns in short windows.
+
+use std::time::{Duration, Instant};
+
+/// How long, and how often, each contender runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// Windows per contender.
+    pub windows: u32,
+    /// Length of a window.
+    pub window: Duration,
+}
+
+impl Plan {
+    /// What the published figures are taken with. The windows are shorter than a time slice, so that on a busy machine some of them
+    /// are undisturbed.
+    pub const FULL: Self = Self { windows: 400, window: Duration::from_millis(2) };
+}
+
+/// Work that can be repeated: a round of so many operations.
+pub struct Contender<'a> {
+    operations: u32,
+    round: Box<dyn FnMut() + 'a>,
+}
+
+impl<'a> Contender<'a> {
+    /// A contender whose `round` does `operations` operations.
+    pub fn new(operations: u32, round: impl FnMut() + 'a) -> Self {
+        Self { operations, round: Box::new(round) }
+    }
+
+    /// Runs for about `length`; nanoseconds per operation.
+    pub fn window(&mut self, length: Duration) -> f64 {
+        let start = Instant::now();
+        let mut rounds = 0u64;
+        loop {
+            for _ in 0..64 {
+                (self.round)();
+            }
+            rounds += 64;
+            let elapsed = start.elapsed();
+            if elapsed >= length {
+                return elapsed.as_nanos() as f64 / (rounds * u64::from(self.operations)) as f64;
+            }
+        }
+    }
+}
+
+/// Nanoseconds per operation, of all windows of a contender.
+#[derive(Clone, Copy, Debug)]
+pub struct Figures {
+    /// The best window: what the code costs when nothing else disturbs the machine.
+    pub best: f64,
+    /// The median window.
+    pub median: f64,
+}
+
+impl Figures {
+    /// Figures of some windows, of which there is at least one.
+    #[must_use]
+    pub fn of(mut windows: Vec<f64>) -> Self {
+        windows.sort_by(f64::total_cmp);
+        let at = |index: usize| windows.get(index).copied().unwrap_or(f64::NAN);
+        Self { best: at(0), median: at(windows.len() / 2) }
+    }
+}
+
+/// Lets two contenders take turns, after a window each to warm up. A window is whatever measures nanoseconds per operation.
+///
+/// # Errors
+/// What a window fails with.
+pub fn duel<E>(
+    plan: Plan,
+    mut ours: impl FnMut(Duration) -> Result<f64, E>,
+    mut theirs: impl FnMut(Duration) -> Result<f64, E>,
+) -> Result<(Figures, Figures), E> {
+    let (mut our_windows, mut their_windows) = (Vec::new(), Vec::new());
+    ours(plan.window)?;
+    theirs(plan.window)?;
+    for _ in 0..plan.windows {
+        our_windows.push(ours(plan.window)?);
+        their_windows.push(theirs(plan.window)?);
+    }
+    Ok((Figures::of(our_windows), Figures::of(their_windows)))
+}
