@@ -74,7 +74,9 @@ impl<A: Area> Ring<A> {
     fn refresh(&mut self) -> Result<u16, QueueError> {
         self.seen_available = self.areas.driver.load_u16(AVAIL_IDX, Ordering::Acquire)?;
         let ahead = self.seen_available.wrapping_sub(self.next_available);
-        if CHECKED && ahead > self.size {
+        // What the driver has not been told is used takes descriptors still: it cannot make more available than are left.
+        let held = self.next_available.wrapping_sub(self.published_used);
+        if CHECKED && ahead > self.size.saturating_sub(held) {
             return Err(QueueError::AvailableIndex {
                 found: self.seen_available,
                 processed: self.next_available,
