@@ -1,2 +1,52 @@
-//! The vioduct command line.
-fn main() {}
+//! The `vioduct` command line: labs, the devices there are, and what this host can do.
+//!
+//! Results go to stdout, errors and progress to stderr. Exit status: 0 done, 1 failed, 2 usage.
+
+mod args;
+mod device;
+mod doctor;
+mod lab;
+mod labs;
+mod nearest;
+mod registry;
+mod report;
+
+use args::{Arguments, Command, DeviceCommand, LabCommand};
+use clap::Parser;
+use std::process::ExitCode;
+
+/// Why a command ended without doing what it was asked.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The command line asks for something that there is not.
+    Usage(String),
+    /// It was tried and did not work.
+    Failed(String),
+}
+
+fn main() -> ExitCode {
+    // Devices log through `tracing`; RUST_LOG is not read, so that a transcript is the same everywhere.
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_max_level(tracing::Level::WARN)
+        .with_target(false)
+        .without_time()
+        .init();
+    let result = match Arguments::parse().command {
+        Command::Lab(LabCommand::List(format)) => lab::list(format),
+        Command::Lab(LabCommand::Run(options)) => lab::run(&options),
+        Command::Device(DeviceCommand::List(format)) => device::list(format),
+        Command::Doctor(format) => doctor::run(format),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Usage(message)) => {
+            eprintln!("vioduct: {message}");
+            ExitCode::from(2)
+        }
+        Err(Failure::Failed(message)) => {
+            eprintln!("vioduct: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -34,6 +34,8 @@ impl Features {
     pub const RING_RESET: Self = Self::bit(40);
     /// The bits which concern the ring and the transport, not one device type (virtio 1.3 §2.2: 24 to 41 at this revision).
     pub const RESERVED: Self = Self(((1 << 42) - 1) & !((1 << 24) - 1));
+    /// The bits whose meaning the device type gives (virtio 1.3 §2.2).
+    pub const DEVICE_TYPE: Self = Self(!Self::RESERVED.0);
     /// The reserved bits that this project's queues implement, in both layouts.
     pub const RING: Self = Self(
         Self::INDIRECT_DESC.0

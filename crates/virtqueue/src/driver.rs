@@ -226,6 +226,8 @@ macro_rules! on_ring {
 pub struct DriverQueue<T> {
     ring: Ring<T>,
     indirect: Option<Indirect<Mapped>>,
+    /// Fewest pieces that go into an indirect table.
+    tables_from: u16,
     memory: RingMemory,
     negotiated: Features,
     broken: Option<QueueError>,
@@ -259,7 +261,8 @@ impl<T> DriverQueue<T> {
                 entries: tables.entries,
             }
         });
-        Ok(Self { ring: Self::fresh(&memory, negotiated), indirect, memory, negotiated, broken: None })
+        let ring = Self::fresh(&memory, negotiated);
+        Ok(Self { ring, indirect, tables_from: 2, memory, negotiated, broken: None })
     }
 
     fn fresh(memory: &RingMemory, negotiated: Features) -> Ring<T> {
@@ -300,6 +303,12 @@ impl<T> DriverQueue<T> {
         on_ring!(&self.ring, ring => ring.slots.in_flight())
     }
 
+    /// Puts buffers of `pieces` pieces and more into indirect tables, where they fit; from 2 on unless told otherwise. A table saves
+    /// descriptors, and costs the device a look elsewhere.
+    pub const fn use_tables_from(&mut self, pieces: u16) {
+        self.tables_from = pieces;
+    }
+
     /// Where the next buffer will be made available.
     #[must_use]
     pub fn next_available(&self) -> RingIndex {
@@ -325,7 +334,10 @@ impl<T> DriverQueue<T> {
         };
         let count = readable.len() + writable.len();
         let id = on_ring!(&self.ring, ring => ring.next_id());
-        let tables = self.indirect.as_ref().filter(|tables| count > 1 && tables.fits(id, count));
+        let tables = self
+            .indirect
+            .as_ref()
+            .filter(|tables| count >= usize::from(self.tables_from) && tables.fits(id, count));
         let descriptors = if tables.is_some() { 1 } else { count };
         if descriptors > usize::from(self.free_descriptors()) {
             return Err((AddError::Full, token));

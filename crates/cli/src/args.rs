@@ -1,0 +1,103 @@
+//! The command line's grammar.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::Serialize;
+
+/// Write a virtual device once, attach it every way.
+#[derive(Parser)]
+#[command(name = "vioduct", version, arg_required_else_help = true)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Labs: one value's way from a driver to a device and back, and what it costs
+    #[command(subcommand)]
+    Lab(LabCommand),
+    /// The devices there are
+    #[command(subcommand)]
+    Device(DeviceCommand),
+    /// What this host can do, and what to install or load for the rest
+    Doctor(Format),
+}
+
+#[derive(Subcommand)]
+pub(crate) enum LabCommand {
+    /// Names each lab and says what it shows
+    List(Format),
+    /// Runs one lab, or all of them
+    Run(RunOptions),
+}
+
+#[derive(Subcommand)]
+pub(crate) enum DeviceCommand {
+    /// Names each device and its options
+    List(Format),
+}
+
+/// How results are printed.
+#[derive(Args, Clone, Copy)]
+pub(crate) struct Format {
+    /// Print JSON, for machines
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What `lab run` is told.
+#[derive(Args)]
+pub(crate) struct RunOptions {
+    /// A lab's name (see `vioduct lab list`), or `all`
+    #[arg(value_name = "LAB")]
+    pub(crate) lab: String,
+    /// The machine that the lab runs on
+    #[arg(long, value_enum, default_value_t = On::Auto)]
+    pub(crate) on: On,
+    /// The transport of virtio devices
+    #[arg(long, value_enum, default_value_t = Transport::Pci)]
+    pub(crate) transport: Transport,
+    /// The layout of virtqueues
+    #[arg(long, value_enum, default_value_t = Ring::Split)]
+    pub(crate) ring: Ring,
+    #[command(flatten)]
+    pub(crate) format: Format,
+}
+
+/// Machines that labs run on.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum On {
+    /// The best that this host can do
+    Auto,
+    /// Our drivers against our devices in this process: no VM, no root
+    Loopback,
+}
+
+impl On {
+    /// The machine that is meant, by its name.
+    pub(crate) const fn machine(self) -> &'static str {
+        match self {
+            Self::Auto | Self::Loopback => "loopback",
+        }
+    }
+}
+
+/// Virtio transports.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Debug)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Transport {
+    /// A window of registers
+    Mmio,
+    /// A PCI function with MSI-X
+    Pci,
+}
+
+/// Virtqueue layouts.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Debug)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Ring {
+    /// Descriptor table, available ring, used ring
+    Split,
+    /// One ring of descriptors that both sides write
+    Packed,
+}

@@ -1,0 +1,81 @@
+//! `vioduct lab`: which labs there are, and running them.
+
+use crate::Failure;
+use crate::args::{Format, RunOptions};
+use crate::labs::{LABS, Lab, Setup};
+use crate::nearest::unknown;
+use crate::report::{self, Check, Costs, LabReport, Prints, Transcript};
+use serde::Serialize;
+
+#[derive(Serialize)]
+struct Listed {
+    lab: &'static str,
+    shows: &'static str,
+    on: &'static [&'static str],
+}
+
+/// Prints every lab and what it shows.
+pub(crate) fn list(format: Format) -> Result<(), Failure> {
+    let labs: Vec<Listed> =
+        LABS.iter().map(|lab| Listed { lab: lab.name, shows: lab.shows, on: &["loopback"] }).collect();
+    if format.json {
+        return report::print_json(&labs);
+    }
+    let lines: String = labs.iter().map(|lab| format!("{:<22} {}\n", lab.lab, lab.shows)).collect();
+    report::print_text(&lines)
+}
+
+/// Runs one lab or all of them; fails if a step of one did not go as it should.
+pub(crate) fn run(options: &RunOptions) -> Result<(), Failure> {
+    let setup = Setup { transport: options.transport, ring: options.ring };
+    let prints = if options.format.json { Prints::Nothing } else { Prints::Lines };
+    let reports: Vec<LabReport> = chosen(&options.lab)?
+        .iter()
+        .map(|lab| run_one(lab, &setup, options.on.machine(), prints))
+        .collect::<Result<_, _>>()?;
+    if options.format.json {
+        report::print_json(&reports)?;
+    }
+    let wrong: Vec<&str> = reports.iter().filter(|report| !report.ok).map(|report| report.lab).collect();
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::Failed(format!("these labs did not go as they should: {}", wrong.join(", "))))
+}
+
+fn chosen(name: &str) -> Result<Vec<&'static Lab>, Failure> {
+    if name == "all" {
+        return Ok(LABS.iter().collect());
+    }
+    match LABS.iter().find(|lab| lab.name == name) {
+        Some(lab) => Ok(vec![lab]),
+        None => {
+            let names = LABS.iter().map(|lab| lab.name).chain(["all"]);
+            Err(Failure::Usage(unknown("lab", name, names)))
+        }
+    }
+}
+
+fn run_one(lab: &'static Lab, setup: &Setup, on: &'static str, prints: Prints) -> Result<LabReport, Failure> {
+    let place = lab.place(setup);
+    if prints == Prints::Lines {
+        report::print_text(&format!("{} on {on}, {}\n", lab.name, place.description()))?;
+    }
+    let mut transcript = Transcript::new(prints);
+    let cost = match (lab.run)(setup, &mut transcript) {
+        Ok(cost) => cost,
+        Err(Failure::Failed(message)) => {
+            // The other labs still run, and the report says how far this one came.
+            transcript.check(message, Check::Fails);
+            Costs::default()
+        }
+        Err(other) => return Err(other),
+    };
+    if prints == Prints::Lines {
+        let heading = "what it cost; each access to a register is a trap in a virtual machine";
+        report::print_text(&format!("  {heading}:\n{}\n", report::cost_table(&cost)))?;
+    }
+    let ok = transcript.ok();
+    let steps = transcript.steps;
+    Ok(LabReport { lab: lab.name, on, transport: place.transport, ring: place.ring, ok, steps, cost })
+}

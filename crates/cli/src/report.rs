@@ -1,0 +1,212 @@
+//! What a lab has to say: steps, then costs; as text, or as one JSON object.
+
+use crate::Failure;
+use crate::args::{Ring, Transport};
+use serde::Serialize;
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+use std::time::Duration;
+
+/// One line of a lab's transcript, with what lies behind it where there is more to show.
+#[derive(Serialize)]
+pub(crate) struct Step {
+    pub(crate) text: String,
+    pub(crate) ok: bool,
+    /// Tables and rings as they stand after the step.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) state: Vec<String>,
+}
+
+/// What a number of operations cost, done one way.
+#[derive(Serialize)]
+pub(crate) struct Cost {
+    /// Which way: `emulated PCI`, or virtio in batches of so many.
+    pub(crate) way: String,
+    pub(crate) operations: u64,
+    /// Requests published by one doorbell; 1 where there are no doorbells.
+    pub(crate) batch: u64,
+    /// Register reads: each a trap in a virtual machine.
+    pub(crate) register_reads: u64,
+    /// Register writes, doorbells among them: each a trap in a virtual machine.
+    pub(crate) register_writes: u64,
+    pub(crate) doorbells: u64,
+    pub(crate) interrupts: u64,
+    /// Bytes of requests and replies.
+    pub(crate) bytes_moved: u64,
+    /// From submission to completion of one operation.
+    pub(crate) median_ns: u64,
+    pub(crate) p99_ns: u64,
+    /// Whole time by the number of operations.
+    pub(crate) per_operation_ns: u64,
+}
+
+/// The costs of a lab, by the way in which the job was done.
+#[derive(Serialize, Default)]
+pub(crate) struct Costs {
+    pub(crate) ways: Vec<Cost>,
+}
+
+/// A lab that has run.
+#[derive(Serialize)]
+pub(crate) struct LabReport {
+    pub(crate) lab: &'static str,
+    pub(crate) on: &'static str,
+    pub(crate) transport: Transport,
+    pub(crate) ring: Option<Ring>,
+    pub(crate) ok: bool,
+    pub(crate) steps: Vec<Step>,
+    pub(crate) cost: Costs,
+}
+
+/// Where a lab writes its transcript: printed as it comes, or kept for JSON.
+pub(crate) struct Transcript {
+    pub(crate) steps: Vec<Step>,
+    prints: Prints,
+}
+
+/// Whether a transcript is printed as it comes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Prints {
+    Lines,
+    Nothing,
+}
+
+impl Transcript {
+    pub(crate) fn new(prints: Prints) -> Self {
+        Self { steps: Vec::new(), prints }
+    }
+
+    /// For what is done on the side.
+    pub(crate) fn unheard() -> Self {
+        Self::new(Prints::Nothing)
+    }
+
+    /// Something that happened, as it should.
+    pub(crate) fn say(&mut self, text: impl Into<String>) {
+        self.push(text.into(), true, Vec::new());
+    }
+
+    /// Something that happened, and how things stand after it.
+    pub(crate) fn show(&mut self, text: impl Into<String>, state: Vec<String>) {
+        self.push(text.into(), true, state);
+    }
+
+    /// Something that should be so.
+    pub(crate) fn check(&mut self, text: impl Into<String>, holds: Check) {
+        self.push(text.into(), holds == Check::Holds, Vec::new());
+    }
+
+    fn push(&mut self, text: String, ok: bool, state: Vec<String>) {
+        if self.prints == Prints::Lines {
+            let mut out = format!("  {text}{}\n", if ok { "" } else { "   <-- wrong" });
+            for line in &state {
+                let _ = writeln!(out, "      {line}");
+            }
+            // A reader that has gone away ends the program where results are complete, in `print_json` or `print_costs`.
+            let _ = io::stdout().write_all(out.as_bytes());
+        }
+        self.steps.push(Step { text, ok, state });
+    }
+
+    /// Whether every step went as it should.
+    pub(crate) fn ok(&self) -> bool {
+        self.steps.iter().all(|step| step.ok)
+    }
+}
+
+/// Whether what should be so is so.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Check {
+    Holds,
+    Fails,
+}
+
+impl Check {
+    /// Whether two values are the same.
+    pub(crate) fn equal<T: PartialEq>(found: &T, expected: &T) -> Self {
+        if found == expected { Self::Holds } else { Self::Fails }
+    }
+}
+
+/// The middle value and the one that 99 of 100 do not exceed, in nanoseconds; sorts `samples`.
+pub(crate) fn percentiles(samples: &mut [Duration]) -> (u64, u64) {
+    samples.sort_unstable();
+    let at = |percent: usize| {
+        let index = (samples.len() * percent / 100).min(samples.len().saturating_sub(1));
+        samples.get(index).map_or(0, |sample| u64::try_from(sample.as_nanos()).unwrap_or(u64::MAX))
+    };
+    (at(50), at(99))
+}
+
+/// Prints a value as JSON on stdout.
+pub(crate) fn print_json<T: Serialize>(value: &T) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(value)
+        .map_err(|error| Failure::Failed(format!("cannot write the result as JSON: {error}")))?;
+    print_text(&format!("{text}\n"))
+}
+
+/// Prints text on stdout; a result that cannot be written is a failure, not silence.
+pub(crate) fn print_text(text: &str) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+        .map_err(|error| Failure::Failed(format!("cannot write to stdout: {error}")))
+}
+
+/// The cost table as text.
+pub(crate) fn cost_table(costs: &Costs) -> String {
+    let mut rows = vec![
+        [
+            "way",
+            "reg reads",
+            "reg writes",
+            "doorbells",
+            "interrupts",
+            "bytes moved",
+            "median",
+            "p99",
+            "per op",
+        ]
+        .map(str::to_owned),
+    ];
+    rows.extend(costs.ways.iter().map(|cost| {
+        [
+            cost.way.clone(),
+            cost.register_reads.to_string(),
+            cost.register_writes.to_string(),
+            cost.doorbells.to_string(),
+            cost.interrupts.to_string(),
+            cost.bytes_moved.to_string(),
+            format!("{} ns", cost.median_ns),
+            format!("{} ns", cost.p99_ns),
+            format!("{} ns", cost.per_operation_ns),
+        ]
+    }));
+    let widths: Vec<usize> =
+        (0..9).map(|column| rows.iter().map(|row| row[column].len()).max().unwrap_or_default()).collect();
+    let mut text = String::new();
+    for row in &rows {
+        for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
+            let _ = match column {
+                0 => write!(text, "  {cell:<width$}"),
+                _ => write!(text, "  {cell:>width$}"),
+            };
+        }
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::percentiles;
+    use std::time::Duration;
+
+    #[test]
+    fn percentiles_of_a_hundred_and_of_none() {
+        let mut samples: Vec<Duration> = (1..=100).rev().map(Duration::from_nanos).collect();
+        assert_eq!(percentiles(&mut samples), (51, 100));
+        assert_eq!(percentiles(&mut []), (0, 0));
+    }
+}
