@@ -68,7 +68,7 @@ impl Lines {
     pub(crate) fn take_isr(&self) -> u8 {
         let mut isr = self.isr();
         let was = std::mem::take(&mut *isr);
-        self.drive(*isr);
+        self.drive(&isr);
         was
     }
 
@@ -80,13 +80,13 @@ impl Lines {
     fn set_isr(&self, bit: u8) {
         let mut isr = self.isr();
         *isr |= bit;
-        self.drive(*isr);
+        self.drive(&isr);
     }
 
     /// virtio 1.3 §4.1.4.5.1: interrupt status and pin are the logical OR of the ISR's bits. That they stay silent while
-    /// MSI-X is on is the PCI side's affair.
-    fn drive(&self, isr: u8) {
-        let level = if isr == 0 { Level::Deasserted } else { Level::Asserted };
+    /// MSI-X is on is the PCI side's affair. The lock is held, or a signal between a read and its deassertion is lost.
+    fn drive(&self, isr: &MutexGuard<'_, u8>) {
+        let level = if **isr == 0 { Level::Deasserted } else { Level::Asserted };
         if let Some(interrupts) = self.interrupts.get() {
             interrupts.intx(level);
         }

@@ -1,5 +1,6 @@
 //! Queues run if the driver allows bus mastering and the host does not pause (PCI 3.0 §6.2.2); function reset.
 
+use vioduct_pci::PciFunction;
 use vioduct_pci::registers::COMMAND_BUS_MASTER;
 use vioduct_spec::Status;
 use vioduct_spec::pci::common_config as at;
@@ -60,4 +61,17 @@ fn a_function_reset_is_a_full_reset() {
     assert_eq!(rig.used(0), 0, "bus mastering is off after a reset");
     rig.set_command(COMMAND_BUS_MASTER);
     assert_eq!(rig.used(0), 1);
+}
+
+/// The function does not depend on being told what a reset implies.
+#[test]
+fn a_function_reset_ends_bus_mastering() {
+    let mut rig = Rig::live(PLAIN);
+    rig.hosted.function_mut().reset();
+    rig.negotiate(PLAIN);
+    rig.set_up_queue(0);
+    rig.offer(0);
+    let status = rig.status();
+    rig.set_status(status | Status::DRIVER_OK);
+    assert_eq!(rig.used(0), 0);
 }

@@ -97,6 +97,16 @@ proptest! {
 }
 
 #[test]
+fn registers_are_in_the_declared_bar_only() {
+    let mut rig = Rig::new();
+    let (bar, start) = rig.structure(cap::TYPE_COMMON);
+    rig.hosted.function_mut().bar_write(bar + 1, start + common_config::DEVICE_STATUS, &[1]);
+    assert_eq!(rig.status(), Status::RESET);
+    rig.hosted.function_mut().bar_write(bar, start + common_config::DEVICE_STATUS, &[1]);
+    assert_eq!(rig.status(), Status::ACKNOWLEDGE);
+}
+
+#[test]
 fn an_isr_read_of_no_bytes_or_too_many_clears_nothing() {
     let mut rig = Rig::live(PLAIN);
     rig.change_config(1);
