@@ -234,6 +234,7 @@ fn hostile_capabilities_are_named_in_the_error() {
     assert_eq!(error(0x72, &[16]), notify(CapabilityFault::Truncated(16)));
     assert_eq!(error(0x48, &[0xc4, 0x3f]), common(beyond(0x3fc4, 0x40)));
     assert_eq!(error(0x48, &[0xff; 8]), common(beyond(u32::MAX, u32::MAX)));
+    assert_eq!(error(0x48, &[0xfc, 0xff, 0xff, 0xff]), common(beyond(0xffff_fffc, 0x40)));
     assert_eq!(error(0x48, &[2]), common(CapabilityFault::Misaligned(2)));
     assert_eq!(error(0x4c, &[0x37]), common(CapabilityFault::TooShort(0x37)));
     assert_eq!(error(0x5c, &[0]), capability(Structure::Isr, 0x50, CapabilityFault::TooShort(0)));
@@ -389,6 +390,17 @@ fn s4_1_5_2_a_notification_carries_position_and_identifier_when_negotiated() {
     assert_eq!(notify(Features::NOTIFICATION_DATA), [(0, 4, 0x8005_0001)]);
     assert_eq!(notify(Features::NOTIF_CONFIG_DATA), [(0, 2, 0x77)]);
     assert_eq!(notify(Features::NOTIF_CONFIG_DATA | Features::NOTIFICATION_DATA), [(0, 4, 0x8005_0077)]);
+    fake.config.put_u32(0x70 + cap::NOTIFY_OFF_MULTIPLIER as u64, 2);
+    fake.bar.put(common_config::QUEUE_NOTIFY_OFF, &[1]);
+    assert_eq!(notify(Features::NONE), [(2, 2, 1)]);
+    let mut transport = fake.transport(&[]).unwrap();
+    fake.bar.put(common_config::QUEUE_ENABLE, &[0]);
+    transport.set_driver_features(Features::NOTIFICATION_DATA).unwrap();
+    assert_eq!(
+        transport.enable_queue(1, LAYOUT),
+        Err(TransportError::NotifyOffset(1)),
+        "not aligned to 4 bytes"
+    );
 }
 
 #[test]

@@ -137,6 +137,11 @@ fn row76_a_short_reply_is_an_error_and_not_what_the_buffer_held() {
         };
         let error = RequestError::ShortReply { written: short as u32, wanted: 8 };
         assert_eq!(demo.write(6, &mut wait), Err(error));
+        let ticket = demo.submit(Request::Write(7)).unwrap();
+        demo.kick().unwrap();
+        serve(&mut queue, |request| request[..short].to_vec());
+        demo.poll().unwrap();
+        assert_eq!(demo.take(ticket), Err(error));
     }
 }
 
@@ -232,7 +237,9 @@ fn s2_1_1_a_wait_ends_when_the_device_needs_a_reset() {
     demo.device().transport().interrupts = Interrupts { queue: false, config: true };
     assert_eq!(demo.service(), Err(RequestError::NeedsReset));
     let mut demo = demo.restart(&Options::default()).unwrap();
+    let same_slot = demo.submit(Request::Read).unwrap();
     assert_eq!(demo.take(ticket), Err(RequestError::StaleTicket));
+    assert_eq!(demo.take(same_slot).map(|taken| matches!(taken, Taken::Pending(_))), Ok(true));
 }
 
 #[test]
@@ -290,6 +297,38 @@ fn s2_7_7_2_an_interrupt_is_serviced_with_callbacks_off_and_on_again() {
         }
         assert_eq!(demo.service(), Ok(Events::default()));
     }
+}
+
+/// Notes whether the driver wants notifications at the moment when it is woken.
+struct Look {
+    memory: Shared,
+    flags_at: IoAddr,
+    wanted: AtomicU32,
+}
+
+impl Wake for Look {
+    fn wake(self: Arc<Self>) {
+        let mut flags = [0xff; 2];
+        self.memory.read(self.flags_at, &mut flags).unwrap();
+        self.wanted.store(u32::from(u16::from_le_bytes(flags)), Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn s2_7_7_2_callbacks_are_off_while_the_queue_is_drained() {
+    let (mut demo, mut queue, memory) = demo_over(Features::NONE, &Options::default());
+    let layout = demo.device().transport().layout.unwrap();
+    let look = Arc::new(Look { memory, flags_at: layout.driver_area, wanted: AtomicU32::new(0xff) });
+    demo.queue().set_waker(Some(Waker::from(look.clone())));
+    let ticket = demo.submit(Request::Write(1)).unwrap();
+    demo.kick().unwrap();
+    serve(&mut queue, repeat);
+    demo.device().transport().interrupts = Interrupts { queue: true, config: false };
+    assert_eq!(demo.service().map(|events| events.completed), Ok(1));
+    assert_eq!(look.wanted.load(Ordering::Relaxed), u32::from(split::AVAIL_F_NO_INTERRUPT));
+    assert_eq!(demo.take(ticket), Ok(Taken::Done(1)));
+    Wake::wake_by_ref(&look);
+    assert_eq!(look.wanted.load(Ordering::Relaxed), 0, "on again");
 }
 
 fn test_over(features: Features) -> (Test<FakeTransport, Shared>, Option<Queue>) {
