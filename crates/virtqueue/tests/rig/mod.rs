@@ -1,7 +1,10 @@
 //! Memory that both ends share in the tests, and a pair of ends over it.
 //!
 //! `unsafe` because it implements `Memory` and hands out ring memory, as every owner of guest memory does.
-#![allow(unsafe_code, dead_code, unreachable_pub)]
+#![allow(unsafe_code, dead_code, unreachable_pub, clippy::unwrap_used)]
+
+pub mod patchwork;
+pub mod raw;
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr::{self, NonNull};
@@ -9,7 +12,7 @@ use std::sync::Arc;
 use vioduct_spec::Features;
 use vioduct_virtqueue::{
     Access, Buffer, DriverQueue, IndirectMemory, IoAddr, Memory, MemoryFault, Queue, QueuePosition, Region,
-    RingFormat, RingMemory,
+    RingFormat, RingMemory, SetupError, is_valid_size,
 };
 
 /// Where guest memory starts, so that address 0 and the host's addresses are both wrong.
@@ -145,5 +148,20 @@ impl Pair {
         self.next += u64::from(len);
         assert!(self.next <= GUEST_START + 2 * REGION_LEN as u64, "the rig's guest memory is used up");
         Buffer { addr, len }
+    }
+
+    /// Ring memory in fresh guest memory, `misaligned` bytes off a page's start.
+    pub fn ring_memory(
+        &mut self,
+        misaligned: u64,
+        format: RingFormat,
+        size: u16,
+    ) -> Result<RingMemory, SetupError> {
+        self.next = self.next.next_multiple_of(4096) + misaligned;
+        let len = if is_valid_size(format, size) { RingMemory::len_for(format, size) } else { 1 };
+        let at = self.alloc(len as u32).addr;
+        let host = self.memory.host(at, len).unwrap();
+        // SAFETY: zeroed as it was never used, and kept alive by the `memory` beside the queue.
+        unsafe { RingMemory::new(host, at, format, size) }
     }
 }
