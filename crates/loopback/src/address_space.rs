@@ -1,6 +1,7 @@
 //! The guest's physical addresses beside memory: virtio-mmio windows and the BARs of PCI functions, reached through
 //! [`Window`]; and configuration space, through [`GuestConfig`]. Every access is counted.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, RwLock};
 
 use vioduct_pci::{Apertures, Bus, Claim, Slot};
@@ -160,5 +161,11 @@ impl ConfigAccess for GuestConfig {
         if let Some(offset) = ecam_offset(at, offset) {
             self.space.bus.ecam_write(offset, &value.to_le_bytes()[..width.bytes().min(4)]);
         }
+    }
+}
+
+impl fmt::Debug for Window {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Window({:#x}, {:#x} bytes)", self.start, self.len)
     }
 }

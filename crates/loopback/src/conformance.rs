@@ -138,6 +138,7 @@ fn recovers(subject: &Subject, rig: &mut Rig) -> Outcome {
 /// }
 ///
 /// conformance!(capitals, || Box::new(Capitals), hello);
+/// # fn main() {}
 /// ```
 #[macro_export]
 macro_rules! conformance {

@@ -4,6 +4,7 @@
 //! to and from driver memory that a caller of [`Dma::map`] vouches for.
 #![allow(unsafe_code)]
 
+use std::fmt;
 use std::ops::Range;
 use std::ptr::{self, NonNull};
 use std::slice;
@@ -161,5 +162,11 @@ unsafe impl Dma for GuestDma {
             let _ = self.memory.read(addr, out);
         }
         self.give(addr.0, bytes.len());
+    }
+}
+
+impl fmt::Debug for GuestDma {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GuestDma").field("free_bytes", &self.free_bytes()).finish_non_exhaustive()
     }
 }

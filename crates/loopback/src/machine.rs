@@ -237,3 +237,9 @@ impl InterruptLine for Line {
         });
     }
 }
+
+impl fmt::Debug for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Machine").field("traffic", &self.traffic()).finish_non_exhaustive()
+    }
+}
