@@ -6,10 +6,10 @@ use crate::device::{MoreWork, Options};
 use crate::driver::{Buffer, Indirect, Kick};
 use crate::error::QueueError;
 use crate::event::Wanted;
-use crate::layout::RingIndex;
+use crate::layout::{RingIndex, Wrap};
 use crate::slots::{FreeList, Reported, Returned, Slots};
 use core::sync::atomic::Ordering;
-use vioduct_spec::ring::{DESC_F_INDIRECT, DESC_F_NEXT, DESC_F_WRITE};
+use vioduct_spec::ring::{DESC_F_AVAIL, DESC_F_INDIRECT, DESC_F_NEXT, DESC_F_WRITE};
 
 pub(crate) struct Ring<A, T> {
     areas: Areas<A>,
@@ -141,9 +141,13 @@ impl<A: Area, T> Ring<A, T> {
         Ok(Kick::from_needed(wanted.reached(self.available, moved, self.size)))
     }
 
-    /// virtio 1.3 §2.9: `next_off` and `next_wrap`.
+    /// virtio 1.3 §2.9 and §2.8.16: `next_off` and `next_wrap` of the next descriptor not yet made available, which what was added
+    /// and not yet published is not.
     pub(crate) fn notification_data(&self) -> u16 {
-        self.available.to_packed_word()
+        let unpublished = self
+            .held
+            .map(|(index, first)| RingIndex { index, wrap: Wrap::from_bit(first.fourth & DESC_F_AVAIL) });
+        unpublished.unwrap_or(self.available).to_packed_word()
     }
 
     #[inline(always)]

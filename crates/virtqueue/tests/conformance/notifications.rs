@@ -409,6 +409,8 @@ fn s2_9_packed_notification_carries_offset_and_wrap_counter() {
     assert_eq!(pair.driver.notification_data(), 0x8000);
     for done in 0..20u32 {
         pair.driver.add(&[piece], &[], 0).unwrap();
+        // virtio 1.3 §2.8.16: the next descriptor that is not yet made available.
+        assert_eq!(pair.driver.notification_data(), place(done, 3), "added, not yet exposed");
         let _ = pair.driver.kick_prepare();
         assert_eq!(pair.driver.notification_data(), place(done + 1, 3));
         assert_eq!(pair.driver.notification_data(), place(done + 1, 3), "the same however often it is sent");
