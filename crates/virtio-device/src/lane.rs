@@ -56,11 +56,21 @@ struct Running {
     pending: bool,
     /// It has found the queue empty and wants to know of more.
     wants_kick: bool,
-    /// The driver has been asked to notify.
-    armed: bool,
+    kicks: Kicks,
     /// Something was completed in this wake.
     completed: bool,
     stopping: bool,
+}
+
+/// What the driver was told about notifications of a queue.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kicks {
+    /// Nothing since the start: whatever the ring says.
+    AsFound,
+    /// To send them.
+    Wanted,
+    /// Not to.
+    Off,
 }
 
 impl Slot {
@@ -134,8 +144,8 @@ impl Slot {
     /// Asks for notifications if the handler wants any, and looks again. Whether there is work.
     fn settle(&mut self) -> Result<bool, QueueError> {
         let Some(running) = &mut self.running else { return Ok(false) };
-        if running.wants_kick && !running.armed && !running.stopping {
-            running.armed = true;
+        if running.wants_kick && running.kicks != Kicks::Wanted && !running.stopping {
+            running.kicks = Kicks::Wanted;
             running.pending |= running.queue.arm()? == MoreWork::Pending;
         }
         Ok(running.pending)
@@ -144,7 +154,7 @@ impl Slot {
     /// Looks, if the driver was not asked to notify. Whether there is work.
     fn poll(&mut self) -> Result<bool, QueueError> {
         let Some(running) = &mut self.running else { return Ok(false) };
-        if running.wants_kick && !running.armed && !running.stopping {
+        if running.wants_kick && running.kicks != Kicks::Wanted && !running.stopping {
             running.pending |= running.queue.poll()? == MoreWork::Pending;
         }
         Ok(running.pending)
@@ -155,7 +165,8 @@ impl Running {
     /// While the handler is at work, kicks tell it nothing.
     #[inline]
     fn disarm(&mut self) -> Result<(), QueueError> {
-        if std::mem::take(&mut self.armed) {
+        if self.kicks != Kicks::Off {
+            self.kicks = Kicks::Off;
             self.queue.disarm()?;
         }
         Ok(())
@@ -250,7 +261,7 @@ impl Lane {
             popped: 0,
             pending: true,
             wants_kick: false,
-            armed: false,
+            kicks: Kicks::AsFound,
             completed: false,
             stopping: false,
         });

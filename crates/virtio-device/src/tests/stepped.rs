@@ -41,6 +41,10 @@ fn nothing_happens_until_a_step() {
         assert_eq!(rig.endpoint.backend_mut().step(), Step::Worked);
         assert_eq!(rig.take(0).unwrap().unwrap().bytes, [42]);
         assert_eq!(rig.endpoint.backend_mut().step(), Step::Idle);
+        // A driver that was asked to notify and does not is not served, or no rig would notice its bug.
+        rig.submit(0, &[&[41]], &[1]).unwrap();
+        assert_eq!(rig.queue(0).unwrap().kick_prepare(), Kick::Needed);
+        assert_eq!(rig.endpoint.backend_mut().step(), Step::Idle);
     }
 }
 
@@ -134,6 +138,25 @@ fn row22_a_busy_queue_does_not_starve_another() {
     assert_eq!(kicks, [Wake::Kick(0), Wake::Kick(1), Wake::Kick(0)]);
 }
 
+/// The other queue's driver was not asked to notify, and the lane never comes to rest to find out.
+#[test]
+fn row22_a_queue_without_kicks_is_found_beside_a_busy_one() {
+    let (model, woken) = reporting(vec![16, 16]);
+    let backend = Inline::new(model).with_budget(Budget { chains: 1, ..Budget::default() });
+    let mut rig = Rig::new(backend, Features::NONE).unwrap();
+    rig.endpoint.backend_mut().run(2);
+    wakes(&woken);
+    rig.submit(1, &[&[1]], &[1]).unwrap();
+    assert_eq!(rig.kick(1).unwrap(), Kick::Suppressed);
+    rig.endpoint.notify(0);
+    for _ in 0..4 {
+        rig.submit(0, &[&[1]], &[1]).unwrap();
+        let _ = rig.kick(0).unwrap();
+        assert_eq!(rig.endpoint.backend_mut().step(), Step::Worked);
+    }
+    assert!(wakes(&woken).contains(&Wake::Kick(1)));
+}
+
 /// A handler that leaves buffers has its reasons: it is not woken for them over and over.
 #[test]
 fn a_handler_that_leaves_buffers_is_not_woken_for_them() {
@@ -225,6 +248,19 @@ fn stopping_a_queue_drains_it_first() {
     }
 }
 
+#[test]
+fn a_stopping_queue_gives_no_more_buffers() {
+    let model = Scripted::new(vec![16], |why, io| match why {
+        Wake::Kick(q) | Wake::Started(q) | Wake::Stopping(q) => io.serve(q, increment),
+        Wake::Source(_) => Ok(()),
+    });
+    let mut rig = Rig::new(Inline::new(model), Features::NONE).unwrap();
+    rig.submit(0, &[&[1]], &[1]).unwrap();
+    let _ = rig.kick(0).unwrap();
+    assert_eq!(rig.endpoint.save().queues[0].position, Some(vioduct_virtqueue::QueuePosition::START));
+    assert_eq!(rig.take(0).unwrap(), None);
+}
+
 /// A device that cannot give a buffer back is not torn from it: the stop fails, and can be tried again.
 #[test]
 fn a_queue_whose_buffers_stay_with_the_device_does_not_stop() {
@@ -290,6 +326,33 @@ fn row1_a_queue_fault_reports_needs_reset_exactly_once() {
     assert_eq!(wakes(&woken).iter().filter(|wake| matches!(wake, Wake::Kick(_))).count(), 3);
     rig.endpoint.write_status(0);
     assert_eq!(rig.endpoint.status(), Status::RESET);
+}
+
+/// Whoever listens, and however often the device fails.
+#[test]
+fn row1_a_back_end_reports_its_fault_once() {
+    struct Listener(Mutex<Vec<String>>);
+    impl crate::HostEvents for Listener {
+        fn config_changed(&self) {}
+        fn needs_reset(&self, reason: &dyn std::fmt::Display) {
+            self.0.lock().unwrap().push(reason.to_string());
+        }
+    }
+    let model = Scripted::new(vec![16], |why, _| match why {
+        Wake::Started(_) | Wake::Source(_) => Ok(()),
+        Wake::Kick(_) => Err(Fault::Device("first".into())),
+        Wake::Stopping(_) => Err(Fault::Device("second".into())),
+    });
+    let mut rig = Rig::in_reset(Inline::new(model)).unwrap();
+    let events = Arc::new(Listener(Mutex::default()));
+    let host = crate::Host { memory: rig.memory.clone(), events: events.clone() };
+    rig.endpoint.backend_mut().connect(host);
+    rig.negotiate(Features::NONE).unwrap();
+    rig.enable_queue(0).unwrap();
+    rig.write_status(Status::DRIVER_OK).unwrap();
+    rig.endpoint.backend_mut().run(10);
+    rig.endpoint.write_status(0);
+    assert_eq!(*events.0.lock().unwrap(), ["first"]);
 }
 
 #[test]
