@@ -51,7 +51,8 @@ pub enum QueueError {
     ChainTooLong,
     /// An indirect table has this length in bytes: zero, not a multiple of 16, or more than a queue can have.
     IndirectLength(u32),
-    /// An indirect descriptor within a table, combined with `NEXT`, or not negotiated (virtio 1.3 §2.7.5.3.1).
+    /// An indirect descriptor within a table, in a list that `NEXT` links (split rings: before others), or not negotiated (virtio
+    /// 1.3 §2.7.5.3.1, §2.8.19).
     Indirect,
     /// A device-readable descriptor follows a device-writable one (virtio 1.3 §2.7.4.2).
     Order,

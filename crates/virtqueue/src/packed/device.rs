@@ -98,7 +98,9 @@ impl<A: Area> Ring<A> {
             body.descriptors += 1;
             let flags = descriptor.fourth;
             if flags & DESC_F_INDIRECT != 0 {
-                if !self.options.indirect || flags & DESC_F_NEXT != 0 {
+                // virtio 1.3 §2.8.19: not unless negotiated, nor in a list that NEXT links.
+                let linked = flags & DESC_F_NEXT != 0 || body.descriptors > 1;
+                if !self.options.indirect || linked {
                     return Err(QueueError::Indirect);
                 }
                 self.walk_table(descriptor, buffers, body)?;
@@ -125,8 +127,8 @@ impl<A: Area> Ring<A> {
         body: &mut Body,
     ) -> Result<(), QueueError> {
         let table = buffers.table(IoAddr(descriptor.addr), descriptor.len)?;
-        // Together with the descriptors before it, no longer than the queue (virtio 1.3 §2.8.19).
-        if CHECKED && table.entries > self.size - (body.descriptors - 1) {
+        // virtio 1.3 §2.8.17: no longer than the queue.
+        if CHECKED && table.entries > self.size {
             return Err(QueueError::ChainTooLong);
         }
         for index in 0..table.entries {

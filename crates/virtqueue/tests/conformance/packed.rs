@@ -164,6 +164,16 @@ fn s2_8_5_lists_and_tables_mix_in_one_ring() {
 }
 
 #[test]
+fn s2_8_19_a_table_at_the_end_of_a_list_is_refused() {
+    let (mut pair, ring) = packed(4, Features::INDIRECT_DESC);
+    let (data, table) = (pair.alloc(8).addr.0, pair.alloc(16).addr.0);
+    put_table(&*ring.memory, table, &[PackedDescriptor(data, 1, 0, 0).to_bytes()]);
+    ring.put_descriptor(1, PackedDescriptor(table, 16, 0, INDIRECT | available(true)));
+    ring.put_descriptor(0, PackedDescriptor(data, 1, 0, NEXT | available(true)));
+    assert_eq!(pair.device.pop().err(), Some(QueueError::Indirect));
+}
+
+#[test]
 fn s2_8_6_a_list_takes_its_id_from_its_last_descriptor_and_one_used_descriptor() {
     for size in 3..=7u16 {
         let (mut pair, ring) = packed(size, Features::NONE);
