@@ -7,7 +7,7 @@ pub const DESCRIPTOR_SIZE: usize = 16;
 
 /// The buffer continues in another descriptor (virtio 1.3 §2.7.5, §2.8.6).
 pub const DESC_F_NEXT: u16 = 1 << 0;
-/// The buffer is device-writable (virtio 1.3 §2.7.5, §2.8.5).
+/// The buffer is device-writable (virtio 1.3 §2.7.5, §2.8.3).
 pub const DESC_F_WRITE: u16 = 1 << 1;
 /// The buffer holds a table of descriptors (virtio 1.3 §2.7.5.3, §2.8.7).
 pub const DESC_F_INDIRECT: u16 = 1 << 2;
@@ -90,7 +90,7 @@ pub mod split {
 pub mod packed {
     /// Alignment of the driver and device event suppression structures (virtio 1.3 §2.8.10.1).
     pub const EVENT_AREA_ALIGN: u64 = 4;
-    /// Size of an event suppression structure (virtio 1.3 §2.8.10).
+    /// Size of an event suppression structure (virtio 1.3 §2.8.10.1).
     pub const EVENT_AREA_LEN: usize = 4;
 
     /// Offset of a descriptor's address, `u64` (virtio 1.3 §2.8.13).

@@ -34,7 +34,7 @@ impl core::error::Error for SetupError {}
 /// A fault of the other side, after which the queue does nothing more until it is reset.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum QueueError {
-    /// More buffers are available than the queue can hold (virtio 1.3 §2.7.13.3).
+    /// More buffers are available than the queue can hold (virtio 1.3 §2.7.13).
     AvailableIndex {
         /// What the driver wrote.
         found: u16,

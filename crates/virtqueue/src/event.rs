@@ -8,7 +8,7 @@ use vioduct_spec::ring::packed::{
     EVENT_DESC, EVENT_F_DESC, EVENT_F_DISABLE, EVENT_F_ENABLE, EVENT_F_MASK, EVENT_FLAGS,
 };
 
-/// Whether going from `old` to `new` passed `event` (virtio 1.3 §2.7.10.1, modulo 2^16).
+/// Whether going from `old` to `new` passed `event` (virtio 1.3 §2.7.7.2, §2.7.10.1; modulo 2^16).
 #[inline]
 pub(crate) const fn passed(event: u16, new: u16, old: u16) -> bool {
     new.wrapping_sub(event).wrapping_sub(1) < new.wrapping_sub(old)

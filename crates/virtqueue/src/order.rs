@@ -1,4 +1,4 @@
-//! `IN_ORDER` on the device end (virtio 1.3 §2.7.9, §2.8.14): buffers are used in the order in which they were made available,
+//! `IN_ORDER` on the device end (virtio 1.3 §2.7.9, §2.8.8): buffers are used in the order in which they were made available,
 //! whatever the order in which a device completes them.
 
 use crate::device::Used;

@@ -141,7 +141,7 @@ impl<A: Area> Ring<A> {
         Ok(())
     }
 
-    /// Marks the descriptors of one or (with `IN_ORDER`: virtio 1.3 §2.8.14) more buffers used by one used descriptor.
+    /// Marks the descriptors of one or (with `IN_ORDER`: virtio 1.3 §2.8.8) more buffers used by one used descriptor.
     #[inline(always)]
     pub(crate) fn push_used(&mut self, used: Used) -> Result<(), QueueError> {
         let written = if used.written == 0 { 0 } else { DESC_F_WRITE };
@@ -171,7 +171,7 @@ impl<A: Area> Ring<A> {
     #[inline(always)]
     pub(crate) fn publish(&mut self) -> Result<Notify, QueueError> {
         let Some((index, first)) = self.held.take() else { return Ok(Notify::Suppressed) };
-        // virtio 1.3 §2.8.22: everything that belongs to the batch is visible before the flags of its first descriptor are.
+        // virtio 1.3 §2.8.9: everything that belongs to the batch is visible before the flags of its first descriptor are.
         self.areas.descriptors.store_descriptor_tail(usize::from(index), first, Ordering::Release)?;
         self.areas.device.fence();
         let wanted = Wanted::load(&self.areas.driver)?;

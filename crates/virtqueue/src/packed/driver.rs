@@ -56,7 +56,7 @@ impl<A: Area, T> Ring<A, T> {
         self.free
     }
 
-    /// Writes one descriptor at the next place; the first of a batch is held back (virtio 1.3 §2.8.21.1).
+    /// Writes one descriptor at the next place; the first of a batch is held back (virtio 1.3 §2.8.17, §2.8.21.1).
     #[inline(always)]
     fn place(&mut self, descriptor: Descriptor) -> Result<(), QueueError> {
         let at = self.available;
@@ -129,8 +129,8 @@ impl<A: Area, T> Ring<A, T> {
         Ok(())
     }
 
-    /// virtio 1.3 §2.8.21.1: the flags of the first descriptor are written after everything else of the batch; then the look at
-    /// whether the device wants to be notified.
+    /// virtio 1.3 §2.8.21.1.1: the flags of the first descriptor are written after everything else of the batch; then (§2.8.21.3.1)
+    /// the look at whether the device wants to be notified.
     #[inline(always)]
     pub(crate) fn kick_prepare(&mut self) -> Result<Kick, QueueError> {
         let Some((index, first)) = self.held.take() else { return Ok(Kick::Suppressed) };
@@ -162,6 +162,8 @@ impl<A: Area, T> Ring<A, T> {
         let reported = match self.slots.in_batch() {
             Some(batch) => batch,
             None => match self.used_descriptor()? {
+                // virtio 1.3 §2.8.4 reserves the length where `WRITE` is clear. There are devices that never set it, so the length is
+                // believed all the same, as far as there was room to write.
                 Some(used) => Reported { id: used.third, written: used.len },
                 None => return Ok(None),
             },

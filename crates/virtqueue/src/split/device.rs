@@ -190,7 +190,7 @@ impl<A: Area> Ring<A> {
         self.published_used = new;
         // virtio 1.3 §2.7.8.2: the entries are visible before the index is.
         self.areas.device.store_u16(USED_IDX, new, Ordering::Release)?;
-        // The index before the driver's wish: a driver that re-arms either sees the index or is seen (§2.7.7.2).
+        // The index before the driver's wish: a driver that re-arms (§2.7.14) either sees the index or is seen.
         self.areas.device.fence();
         if !self.options.event_index {
             let flags = self.areas.driver.load_u16(AVAIL_FLAGS, Ordering::Relaxed)?;
@@ -201,7 +201,7 @@ impl<A: Area> Ring<A> {
         Ok(Notify::from_needed(before.is_none_or(|old| passed(event, new, old))))
     }
 
-    /// virtio 1.3 §2.7.10: asks to be notified of the next buffer, and looks once more: a buffer that came before the request was
+    /// virtio 1.3 §2.7.10.2: asks to be notified of the next buffer, and looks once more: a buffer that came before the request was
     /// seen is found here.
     pub(crate) fn arm(&mut self) -> Result<MoreWork, QueueError> {
         if self.options.event_index {

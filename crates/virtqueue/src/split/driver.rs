@@ -129,7 +129,7 @@ impl<A: Area, T> Ring<A, T> {
         Ok(())
     }
 
-    /// virtio 1.3 §2.7.13.3: descriptors and entries are visible before the index; then (§2.7.13.4) the index before the look at
+    /// virtio 1.3 §2.7.13.3.1: descriptors and entries are visible before the index; then (§2.7.13.4.1) the index before the look at
     /// whether the device wants to be notified.
     #[inline(always)]
     pub(crate) fn kick_prepare(&mut self) -> Result<Kick, QueueError> {
@@ -197,7 +197,7 @@ impl<A: Area, T> Ring<A, T> {
         Ok(())
     }
 
-    /// Asks for an interrupt once `after` more buffers than the next have been used, and looks once more (virtio 1.3 §2.7.7.2).
+    /// Asks for an interrupt once `after` more buffers than the next have been used, and looks once more (virtio 1.3 §2.7.14).
     pub(crate) fn enable_callback(&mut self, after: u16) -> Result<MoreWork, QueueError> {
         if self.options.event_index {
             let event = self.last_used.wrapping_add(after);
