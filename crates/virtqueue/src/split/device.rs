@@ -20,6 +20,9 @@ use vioduct_spec::ring::{DESC_F_INDIRECT, DESC_F_NEXT};
 pub(crate) struct Ring<A> {
     areas: Areas<A>,
     size: u16,
+    /// Turns a free-running index into an entry's number. A word of its own: loaded together with an index beside it that was
+    /// just stored, the size would wait for that store to leave the core (docs/decisions/0003).
+    entry_mask: usize,
     options: Options,
     /// Next entry of the available ring to look at.
     next_available: u16,
@@ -47,6 +50,7 @@ impl<A: Area> Ring<A> {
         Ok(Self {
             areas,
             size,
+            entry_mask: usize::from(size - 1),
             options,
             next_available: available,
             seen_available: available,
@@ -66,7 +70,7 @@ impl<A: Area> Ring<A> {
     /// The one place where a free-running index becomes an entry's number; the size is a power of two.
     #[inline(always)]
     fn entry(&self, index: u16) -> usize {
-        usize::from(index & (self.size - 1))
+        usize::from(index) & self.entry_mask
     }
 
     /// How many buffers the driver has made available beyond those popped, by its index as it is now.

@@ -17,6 +17,9 @@ use vioduct_spec::ring::{DESC_F_INDIRECT, DESC_F_NEXT, DESC_F_WRITE};
 pub(crate) struct Ring<A, T> {
     areas: Areas<A>,
     size: u16,
+    /// Turns a free-running index into an entry's number. A word of its own: loaded together with an index beside it that was
+    /// just stored, the size would wait for that store to leave the core (docs/decisions/0003).
+    entry_mask: usize,
     options: Options,
     pub(crate) slots: Slots<T>,
     free: FreeList,
@@ -33,6 +36,7 @@ impl<A: Area, T> Ring<A, T> {
         Self {
             areas,
             size,
+            entry_mask: usize::from(size - 1),
             options,
             slots: Slots::new(size, options.in_order),
             free: FreeList::new(size),
@@ -56,7 +60,7 @@ impl<A: Area, T> Ring<A, T> {
 
     #[inline(always)]
     fn entry(&self, index: u16) -> usize {
-        usize::from(index & (self.size - 1))
+        usize::from(index) & self.entry_mask
     }
 
     /// Writes the descriptors of a buffer and its available entry; the caller has checked that there is room.
