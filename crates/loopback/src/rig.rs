@@ -118,13 +118,15 @@ impl Rig {
     /// Resets the device, and takes all memory back.
     ///
     /// # Errors
-    /// If the status does not read as 0 then.
+    /// If the status does not read as 0 then, or the interrupt line is high.
     pub fn reset(&mut self) -> Outcome {
         self.transport.set_status(Status::RESET);
         let status = self.status();
         self.queues.clear();
         self.negotiated = Features::NONE;
-        // What came before is of no interest to the driver that starts over.
+        // virtio 1.3 §4.2.2.1: a reset clears the interrupt status; §4.1.4.5 has the ISR go with it.
+        same("the line after a reset", self.device.interrupt_line(), false)?;
+        // Messages that came before are of no interest to the driver that starts over.
         self.transport.take_interrupts();
         same("the status after a reset", status, Status::RESET)
     }

@@ -46,6 +46,31 @@ fn demo_stores_what_is_written() {
     }
 }
 
+/// With all that driver and device can do, which only PCI has all of.
+#[test]
+fn demo_works_with_every_feature_at_once() {
+    for depth in Depth::ALL {
+        let (machine, device) = attach(VirtioDemo::default(), depth);
+        let transport = device.transport().unwrap();
+        let mut driver = Demo::new(transport, machine.dma(), &Options::default()).unwrap();
+        let expected = Options::default().features.without(Features::ACCESS_PLATFORM) | Features::VERSION_1;
+        let expected =
+            if depth == Depth::Pci { expected } else { expected.without(Features::NOTIF_CONFIG_DATA) };
+        assert_eq!(driver.device().negotiated(), expected, "{depth}");
+        for value in 0..1000 {
+            assert_eq!(driver.write(value, &mut device.wait()), Ok(value), "{depth}");
+        }
+        driver.restart_queue().unwrap();
+        assert_eq!(driver.read(&mut device.wait()), Ok(999), "{depth}");
+        let mut driver = driver.restart(&Options::default()).unwrap();
+        assert_eq!(
+            driver.read(&mut device.wait()),
+            Ok(demo::INITIAL_VALUE),
+            "{depth}: a reset resets the value"
+        );
+    }
+}
+
 /// Lab 2: an opcode that there is not is answered by 0xffffffff, and nothing is stored.
 #[test]
 fn demo_refuses_an_unknown_opcode() {

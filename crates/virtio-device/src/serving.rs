@@ -20,7 +20,10 @@ pub(crate) struct Serving<M> {
 
 impl<M: DeviceModel> Serving<M> {
     /// The reserved features that any queue of ours implements, and those to which it has no objection.
-    const RESERVED: Features = Features::RING.with(Features::RING_RESET).with(Features::NOTIFICATION_DATA);
+    const RESERVED: Features = Features::RING
+        .with(Features::RING_RESET)
+        .with(Features::NOTIFICATION_DATA)
+        .with(Features::NOTIF_CONFIG_DATA);
 
     pub(crate) fn new(model: M) -> Self {
         let info = model.info();

@@ -1,6 +1,6 @@
 //! Notifications that are not to be: of queues that do not exist, and before DRIVER_OK (virtio 1.3 §3.1.1).
 
-use vioduct_spec::mmio;
+use vioduct_spec::{Features, mmio};
 use vioduct_virtio_driver::RegisterWindow;
 
 use super::{Subject, Variant};
@@ -37,7 +37,12 @@ pub fn stray_notifications_do_nothing(subject: &Subject, variant: Variant) -> Ou
 fn ring_all_bells(rig: &mut Rig) -> Outcome {
     let count = u32::from(rig.transport().queue_count());
     let window = rig.device().window_address().map(|at| rig.machine().window(at, mmio::WINDOW_LEN));
-    for word in [count, 0x7fff, 0xffff, 0x1_ffff, u32::MAX] {
+    let mut words = vec![count, 0x7fff, 0xffff, 0x1_ffff, u32::MAX];
+    if !rig.negotiated().contains(Features::NOTIFICATION_DATA) {
+        // All 32 bits are the queue's number: this is not queue 0.
+        words.push(0x1_0000);
+    }
+    for word in words {
         rig.device().with_endpoint(|endpoint| endpoint.notify(word));
         if let Some(window) = &window {
             window.write_u32(mmio::QUEUE_NOTIFY, word);

@@ -46,6 +46,8 @@ pub fn a_queue_is_reset_alone(subject: &Subject, variant: Variant) -> Outcome {
     variant.with_each_set(|features| {
         let mut rig = variant.running(subject, features | Features::RING_RESET, variant.small())?;
         for _ in 0..3 {
+            // Other queues have been started too, which their handlers are told.
+            rig.run();
             fill(&mut rig)?;
             rig.transport().reset_queue(QUEUE)?;
             rig.forget_queue(QUEUE);
