@@ -52,6 +52,14 @@ impl<'a> Input<'a> {
         usize::from(self.u8()) % bound
     }
 
+    /// Length of an access: mostly what a processor does, sometimes up to 4 KiB.
+    pub fn access_len(&mut self) -> usize {
+        match self.u8() {
+            few @ 0..=0xdf => 1 << (few % 4),
+            many => usize::from(many - 0xe0) * 132,
+        }
+    }
+
     /// A place in a ring: whole for split rings, wrap counter in bit 15 for packed ones.
     pub fn ring_index(&mut self, format: RingFormat) -> RingIndex {
         let word = self.u16();

@@ -5,6 +5,9 @@
 //! | [`device`] | `device_split`, `device_packed`: the device end against a hostile driver |
 //! | [`driver`] | `driver_split`, `driver_packed`: the driver end against a hostile device |
 //! | [`ends`] | `ends`: both ends, honest, against a model of a queue |
+//! | [`window`] | `mmio_window`: a driver that accesses a virtio-mmio window anyhow |
+//! | [`pci`] | `pci_config`: a driver that accesses configuration spaces and BARs anyhow |
+//! | [`restore`] | `restore`: a saved state that nobody saved |
 //!
 //! [`input`] takes bytes apart, [`memory`] is a guest's memory of every kind. The seeds in `seeds/` are written by
 //! `cargo run --example seeds`. To run a target:
@@ -15,3 +18,6 @@ pub mod driver;
 pub mod ends;
 pub mod input;
 pub mod memory;
+pub mod pci;
+pub mod restore;
+pub mod window;
