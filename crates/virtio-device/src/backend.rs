@@ -4,7 +4,7 @@
 //! kernel vhost device and a vhost-user front-end are back-ends too. [`Endpoint`](crate::Endpoint) and a vhost-user server
 //! are what drives one.
 
-use crate::model::DeviceInfo;
+use crate::model::{DeviceInfo, StateError};
 use rustix::event::{EventfdFlags, eventfd};
 use std::fmt::Display;
 use std::io;
@@ -61,6 +61,23 @@ pub trait Backend: Send {
     /// # Errors
     /// If a queue cannot be stopped.
     fn reset(&mut self) -> Result<(), BackendError>;
+
+    /// The device's own state, for another to go on from; see [`DeviceModel::save`](crate::DeviceModel::save). No queue is
+    /// running.
+    ///
+    /// # Errors
+    /// If the state cannot be had.
+    fn save_state(&mut self) -> Result<Vec<u8>, BackendError> {
+        Ok(Vec::new())
+    }
+
+    /// Takes over a state that was saved; see [`DeviceModel::restore`](crate::DeviceModel::restore). No queue is running.
+    ///
+    /// # Errors
+    /// If the state does not suit the device.
+    fn restore_state(&mut self, state: &[u8]) -> Result<(), BackendError> {
+        if state.is_empty() { Ok(()) } else { Err(StateError::none_expected().into()) }
+    }
 }
 
 impl<B: Backend + ?Sized> Backend for Box<B> {
@@ -93,6 +110,12 @@ impl<B: Backend + ?Sized> Backend for Box<B> {
     }
     fn reset(&mut self) -> Result<(), BackendError> {
         (**self).reset()
+    }
+    fn save_state(&mut self) -> Result<Vec<u8>, BackendError> {
+        (**self).save_state()
+    }
+    fn restore_state(&mut self, state: &[u8]) -> Result<(), BackendError> {
+        (**self).restore_state(state)
     }
 }
 
@@ -254,6 +277,9 @@ pub enum BackendError {
         /// Its reason.
         source: io::Error,
     },
+    /// A saved state does not suit the device.
+    #[error("{0}")]
+    State(#[from] StateError),
     /// A reason of another kind of back-end, in words that say what to do.
     #[error("{0}")]
     Other(String),

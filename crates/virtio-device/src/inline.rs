@@ -198,4 +198,65 @@ impl<M: DeviceModel> Backend for Inline<M> {
         self.serving.reset();
         Ok(())
     }
+
+    fn save_state(&mut self) -> Result<Vec<u8>, BackendError> {
+        Ok(self.serving.model.save())
+    }
+
+    fn restore_state(&mut self, state: &[u8]) -> Result<(), BackendError> {
+        Ok(self.serving.model.restore(state)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Handlers, StateError};
+
+    struct Stateless;
+
+    impl DeviceModel for Stateless {
+        fn info(&self) -> DeviceInfo {
+            DeviceInfo::new(63, "stateless", Vec::new())
+        }
+        fn handlers(&mut self, _negotiated: Features) -> Handlers {
+            Vec::new()
+        }
+    }
+
+    struct Stateful(u8);
+
+    impl DeviceModel for Stateful {
+        fn info(&self) -> DeviceInfo {
+            DeviceInfo::new(63, "stateful", Vec::new())
+        }
+        fn handlers(&mut self, _negotiated: Features) -> Handlers {
+            Vec::new()
+        }
+        fn save(&self) -> Vec<u8> {
+            vec![self.0]
+        }
+        fn restore(&mut self, state: &[u8]) -> Result<(), StateError> {
+            let [value] = state else { return Err(StateError("one byte is expected".into())) };
+            self.0 = *value;
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_device_goes_on_from_the_state_of_another() {
+        let mut from: Inline<Box<dyn DeviceModel>> = Inline::new(Box::new(Stateful(7)));
+        let mut to = Inline::new(Stateful(0));
+        to.restore_state(&from.save_state().unwrap()).unwrap();
+        assert_eq!(to.model().0, 7);
+        let error = to.restore_state(&[1, 2]).unwrap_err().to_string();
+        assert_eq!(error, "the saved state does not suit the device: one byte is expected");
+    }
+
+    #[test]
+    fn a_device_without_state_takes_none() {
+        let mut device = Inline::new(Stateless);
+        assert_eq!(device.save_state().unwrap(), []);
+        assert!(device.restore_state(&[]).is_ok() && device.restore_state(&[0]).is_err());
+    }
 }

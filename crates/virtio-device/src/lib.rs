@@ -78,7 +78,7 @@ pub use endpoint::{
 pub use handler::{Budget, Fault, Interest, Io, QueueHandler, SourceId, Wake};
 pub use inline::{Inline, Step};
 pub use memory::{Backing, MapError, MemoryMap, RegionSetup};
-pub use model::{ConfigAccess, DeviceInfo, DeviceModel, Handlers};
+pub use model::{ConfigAccess, DeviceInfo, DeviceModel, Handlers, StateError};
 pub use options::{OptionError, Options};
 pub use rate_limit::RateLimit;
 pub use vioduct_spec::Features;

@@ -163,6 +163,13 @@ impl MemoryMap {
         Self::one(len, Backing::Shared)
     }
 
+    /// The same memory without the files that it was mapped from, which are closed: [`regions`](Self::regions) has none to show.
+    #[must_use]
+    pub fn without_files(mut self) -> Self {
+        self.regions.iter_mut().for_each(|mapping| mapping.file = None);
+        self
+    }
+
     fn one(len: u64, backing: Backing) -> Result<Self, MapError> {
         Self::new(vec![RegionSetup { at: IoAddr(0), len, access: Access::ReadWrite, backing }])
     }

@@ -1,6 +1,7 @@
 //! What the author of a device writes: [`DeviceModel`], and what it declares up front: [`DeviceInfo`].
 
 use crate::handler::QueueHandler;
+use std::borrow::Cow;
 use std::ops::Range;
 use vioduct_spec::Features;
 
@@ -64,6 +65,33 @@ pub trait DeviceModel: Send {
 
     /// Back to the state of a device never used. Its handlers have been dropped.
     fn reset(&mut self) {}
+
+    /// What a device of the same kind needs to go on where this one stopped, beyond its features and its queues' positions, in
+    /// a form of its own. No queue is running.
+    fn save(&self) -> Vec<u8> {
+        Vec::new()
+    }
+
+    /// Goes on where the device stopped that has saved `state`. It may come from another host: it is to be checked as input of
+    /// a peer is.
+    ///
+    /// # Errors
+    /// If `state` is none of this kind of device, which a device without state says of any but an empty one. The device is then
+    /// as it was, or reset.
+    fn restore(&mut self, state: &[u8]) -> Result<(), StateError> {
+        if state.is_empty() { Ok(()) } else { Err(StateError::none_expected()) }
+    }
+}
+
+/// Why a device cannot take over a saved state.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the saved state does not suit the device: {0}")]
+pub struct StateError(pub Cow<'static, str>);
+
+impl StateError {
+    pub(crate) fn none_expected() -> Self {
+        Self("it has no state of its own".into())
+    }
 }
 
 impl<M: DeviceModel + ?Sized> DeviceModel for Box<M> {
@@ -81,5 +109,11 @@ impl<M: DeviceModel + ?Sized> DeviceModel for Box<M> {
     }
     fn reset(&mut self) {
         (**self).reset();
+    }
+    fn save(&self) -> Vec<u8> {
+        (**self).save()
+    }
+    fn restore(&mut self, state: &[u8]) -> Result<(), StateError> {
+        (**self).restore(state)
     }
 }

@@ -168,4 +168,12 @@ impl<M: DeviceModel> Backend for Workers<M> {
         self.serving.reset();
         Ok(())
     }
+
+    fn save_state(&mut self) -> Result<Vec<u8>, BackendError> {
+        Ok(self.serving.model.save())
+    }
+
+    fn restore_state(&mut self, state: &[u8]) -> Result<(), BackendError> {
+        Ok(self.serving.model.restore(state)?)
+    }
 }
