@@ -68,6 +68,21 @@ pub(crate) trait Area {
     fn fence(&self);
 }
 
+/// Reads descriptor `index` of a table at `host`: its second half with `order`, the first after that.
+///
+/// # Safety
+/// `host` is 8-byte aligned, and valid for reads of `index + 1` descriptors; all sides access them as atomics.
+#[inline(always)]
+pub(crate) unsafe fn load_descriptor_at(host: NonNull<u8>, index: usize, order: Ordering) -> Descriptor {
+    // SAFETY: by this function's contract.
+    let (addr, rest) = unsafe {
+        let words = host.as_ptr().cast::<u64>().add(2 * index);
+        (AtomicU64::from_ptr(words), AtomicU64::from_ptr(words.add(1)))
+    };
+    let rest = u64::from_le(rest.load(order));
+    Descriptor::from_words(u64::from_le(addr.load(Ordering::Relaxed)), rest)
+}
+
 /// An area that is mapped into this process.
 pub(crate) struct Mapped {
     host: NonNull<u8>,
@@ -102,11 +117,12 @@ impl Mapped {
         Self { host, len, _memory: None }
     }
 
+    /// `COUNT` fields of type `T` from `at`.
     #[inline(always)]
-    fn field<T>(&self, at: usize) -> Result<*mut T, MemoryFault> {
-        let size = size_of::<T>();
-        if at > self.len || size > self.len - at || !(at.is_multiple_of(size)) {
-            return Err(MemoryFault { at: IoAddr(at as u64), len: size as u64 });
+    fn fields<T, const COUNT: usize>(&self, at: usize) -> Result<*mut T, MemoryFault> {
+        let len = COUNT * size_of::<T>();
+        if at > self.len || len > self.len - at || !(at.is_multiple_of(size_of::<T>())) {
+            return Err(MemoryFault { at: IoAddr(at as u64), len: len as u64 });
         }
         // SAFETY: `at` is within the `len` bytes that are mapped.
         Ok(unsafe { self.host.as_ptr().add(at) }.cast())
@@ -114,10 +130,17 @@ impl Mapped {
 
     #[inline(always)]
     fn u16(&self, at: usize) -> Result<&AtomicU16, MemoryFault> {
-        let field = self.field::<u16>(at)?;
+        let field = self.fields::<u16, 1>(at)?;
         // SAFETY: `field` is mapped for as long as `self`, and aligned: the area is to at least 2 bytes (checked at set-up)
         // and the offset was checked above. All sides access it as atomics.
         Ok(unsafe { AtomicU16::from_ptr(field) })
+    }
+
+    #[inline(always)]
+    fn u32_pair(&self, at: usize) -> Result<(&AtomicU32, &AtomicU32), MemoryFault> {
+        let pair = self.fields::<u32, 2>(at)?;
+        // SAFETY: both fields are mapped (checked above) and 4-byte aligned: the used ring is, at an offset checked above.
+        Ok(unsafe { (AtomicU32::from_ptr(pair), AtomicU32::from_ptr(pair.add(1))) })
     }
 
     #[inline(always)]
@@ -149,9 +172,7 @@ impl Area for Mapped {
 
     #[inline(always)]
     fn store_u32_pair(&self, at: usize, low: u32, high: u32) -> Result<(), MemoryFault> {
-        let (first, second) = (self.field::<u32>(at)?, self.field::<u32>(at + 4)?);
-        // SAFETY: both fields are mapped (checked above) and 4-byte aligned: the used ring is, at an offset checked above.
-        let (first, second) = unsafe { (AtomicU32::from_ptr(first), AtomicU32::from_ptr(second)) };
+        let (first, second) = self.u32_pair(at)?;
         first.store(low.to_le(), Ordering::Relaxed);
         second.store(high.to_le(), Ordering::Relaxed);
         Ok(())
@@ -159,9 +180,7 @@ impl Area for Mapped {
 
     #[inline(always)]
     fn load_u32_pair(&self, at: usize) -> Result<(u32, u32), MemoryFault> {
-        let (first, second) = (self.field::<u32>(at)?, self.field::<u32>(at + 4)?);
-        // SAFETY: as in `store_u32_pair`.
-        let (first, second) = unsafe { (AtomicU32::from_ptr(first), AtomicU32::from_ptr(second)) };
+        let (first, second) = self.u32_pair(at)?;
         Ok((u32::from_le(first.load(Ordering::Relaxed)), u32::from_le(second.load(Ordering::Relaxed))))
     }
 

@@ -4,7 +4,7 @@
 #![allow(unsafe_code)]
 
 use crate::CHECKED;
-use crate::area::{Area, Descriptor, Mapped};
+use crate::area::{Descriptor, load_descriptor_at};
 use crate::chain::{Body, Segment};
 use crate::error::QueueError;
 use crate::memory::{Access, IoAddr, Memory, MemoryFault, Region};
@@ -26,10 +26,13 @@ pub(crate) struct Buffers {
     /// Boxed, as they travel in chains: what is kept here is handed out without a copy.
     #[allow(clippy::vec_box)]
     spare: Vec<Box<Body>>,
-    in_flight: Box<[u64]>,
+    /// By id; bytes, for a bitmap takes twice the instructions.
+    in_flight: Box<[bool]>,
     count: usize,
     queue: u64,
-    sequence: u16,
+    /// Buffers lent so far. Wider than it needs to be: two bytes that are stored here and loaded as four by the next pop would
+    /// make that pop wait for this one (docs/decisions/0003).
+    sequence: u64,
 }
 
 /// What nothing is in.
@@ -43,7 +46,7 @@ impl Buffers {
             near: NOWHERE,
             other: NOWHERE,
             spare: Vec::with_capacity(usize::from(size)),
-            in_flight: vec![0; usize::from(size).div_ceil(64)].into_boxed_slice(),
+            in_flight: vec![false; usize::from(size)].into_boxed_slice(),
             count: 0,
             queue: NEXT_QUEUE.fetch_add(1, Ordering::Relaxed),
             sequence: 0,
@@ -66,8 +69,13 @@ impl Buffers {
                 body.clear();
                 body
             }
-            None => Box::new(Body::new(Arc::clone(&self.memory), self.queue)),
+            None => self.fresh(),
         }
+    }
+
+    #[cold]
+    fn fresh(&self) -> Box<Body> {
+        Box::new(Body::new(Arc::clone(&self.memory), self.queue))
     }
 
     /// Keeps a body for the next chain.
@@ -82,14 +90,13 @@ impl Buffers {
     #[inline]
     pub(crate) fn lend(&mut self, id: u16, body: &mut Body) -> Result<(), QueueError> {
         body.id = id;
-        body.sequence = self.sequence;
+        body.sequence = self.sequence as u16;
         self.sequence = self.sequence.wrapping_add(1);
-        let bit = 1u64 << (id % 64);
-        let word = self.in_flight.get_mut(usize::from(id / 64)).ok_or(QueueError::BufferId(id))?;
-        if CHECKED && *word & bit != 0 {
+        let lent = self.in_flight.get_mut(usize::from(id)).ok_or(QueueError::BufferId(id))?;
+        if CHECKED && *lent {
             return Err(QueueError::InFlight(id));
         }
-        *word |= bit;
+        *lent = true;
         self.count += 1;
         Ok(())
     }
@@ -97,9 +104,8 @@ impl Buffers {
     /// Records that a buffer of this queue has come back.
     #[inline]
     pub(crate) fn give_back(&mut self, body: &Body) -> Result<(), QueueError> {
-        let bit = 1u64 << (body.id % 64);
-        match self.in_flight.get_mut(usize::from(body.id / 64)) {
-            Some(word) if body.queue == self.queue && *word & bit != 0 => *word &= !bit,
+        match self.in_flight.get_mut(usize::from(body.id)) {
+            Some(lent) if body.queue == self.queue && *lent => *lent = false,
             _ => return Err(QueueError::BufferId(body.id)),
         }
         self.count -= 1;
@@ -123,6 +129,9 @@ impl Buffers {
             body.readable_len += u64::from(len);
             Access::Read
         } else {
+            if body.writable_len == 0 {
+                body.readable = body.segments.len();
+            }
             body.writable_len += u64::from(len);
             Access::Write
         };
@@ -131,9 +140,6 @@ impl Buffers {
                 body.segments.push(Segment::new(Some(host), at, len));
             }
             _ => self.append_far(body, at, len, access)?,
-        }
-        if access == Access::Read {
-            body.readable = body.segments.len();
         }
         Ok(())
     }
@@ -181,58 +187,73 @@ impl Buffers {
     }
 
     /// An indirect table of `len` bytes at `at`, with a length that is checked here, whatever the layout.
+    #[inline(always)]
     pub(crate) fn table(&mut self, at: IoAddr, len: u32) -> Result<Table, QueueError> {
         let entries = len / DESCRIPTOR_SIZE as u32;
         if len == 0 || !len.is_multiple_of(DESCRIPTOR_SIZE as u32) || entries > u32::from(MAX_QUEUE_SIZE) {
             return Err(QueueError::IndirectLength(len));
         }
-        let entries = entries as u16;
-        let fault = MemoryFault { at, len: u64::from(len) };
-        let whole = self
-            .find(at)
-            .filter(|region| region.access.allows(Access::Read) && at.0.is_multiple_of(8))
-            .and_then(|region| region.translate(at, u64::from(len)));
-        if let Some(host) = whole {
-            // SAFETY: the whole table lies in one region, 8-byte aligned, which `self.memory` keeps mapped; the table is used
-            // only while this object lives, within one pop.
-            let mapped = unsafe { Mapped::from_raw(host, len as usize) };
-            return Ok(Table { entries, place: TablePlace::Mapped(mapped) });
+        let mut host = self.mapped_table(at, len);
+        if host.is_none() {
+            host = self.far_table(at, len)?;
         }
-        at.checked_add(u64::from(len)).ok_or(fault)?;
-        Ok(Table { entries, place: TablePlace::Scattered(at) })
+        Ok(Table { at, host, entries: entries as u16 })
+    }
+
+    /// Where a table is mapped, if it is readable, 8-byte aligned, and all in the region of the last hit.
+    #[inline(always)]
+    fn mapped_table(&self, at: IoAddr, len: u32) -> Option<NonNull<u8>> {
+        let host = self.near.translate(at, u64::from(len))?;
+        (self.near.access.allows(Access::Read) && at.0.is_multiple_of(8)).then_some(host)
+    }
+
+    /// The same for a table that may be in another region, or in none.
+    #[cold]
+    fn far_table(&mut self, at: IoAddr, len: u32) -> Result<Option<NonNull<u8>>, QueueError> {
+        at.checked_add(u64::from(len)).ok_or(MemoryFault { at, len: u64::from(len) })?;
+        Ok(self.find(at).and_then(|_| self.mapped_table(at, len)))
     }
 
     /// Entry `index` of a table, read once.
     #[inline(always)]
     pub(crate) fn entry(&self, table: &Table, index: u16) -> Result<Descriptor, QueueError> {
-        match &table.place {
-            TablePlace::Mapped(area) => Ok(area.load_descriptor(usize::from(index), Ordering::Relaxed)?),
-            TablePlace::Scattered(at) => {
-                let mut bytes = [0; DESCRIPTOR_SIZE];
-                let entry = IoAddr(at.0 + u64::from(index) * DESCRIPTOR_SIZE as u64);
-                self.memory.read(entry, &mut bytes)?;
-                Ok(Descriptor::from_bytes(bytes))
-            }
+        if index >= table.entries {
+            return Err(QueueError::DescriptorIndex(index));
         }
+        match table.host {
+            // SAFETY: the whole table lies in one region, 8-byte aligned, which `self.memory` keeps mapped; tables are used
+            // within one pop; `index` was checked above.
+            Some(host) => Ok(unsafe { load_descriptor_at(host, usize::from(index), Ordering::Relaxed) }),
+            None => self.scattered_entry(table, index),
+        }
+    }
+
+    #[cold]
+    fn scattered_entry(&self, table: &Table, index: u16) -> Result<Descriptor, QueueError> {
+        let mut bytes = [0; DESCRIPTOR_SIZE];
+        let at = IoAddr(table.at.0 + u64::from(index) * DESCRIPTOR_SIZE as u64);
+        self.memory.read(at, &mut bytes)?;
+        Ok(Descriptor::from_bytes(bytes))
     }
 }
 
 /// An indirect descriptor table whose length has been checked.
 pub(crate) struct Table {
     pub(crate) entries: u16,
-    place: TablePlace,
+    at: IoAddr,
+    /// Where it is mapped; none across regions, unaligned, or remote: entry by entry through [`Memory::read`] then.
+    host: Option<NonNull<u8>>,
 }
 
-enum TablePlace {
-    Mapped(Mapped),
-    /// Across regions, unaligned, or remote: entry by entry through [`Memory::read`].
-    Scattered(IoAddr),
-}
-
+/// Ends a chain: where its writable part starts, if it has none, and how long it may be.
+///
 /// virtio 1.3 §2.7.5.2: a driver does not add a chain of more than 2^32 bytes; lengths here stay below it, so that the number of
 /// bytes written fits its field.
 #[inline(always)]
-pub(crate) fn check_total(body: &Body) -> Result<(), QueueError> {
+pub(crate) fn finish(body: &mut Body) -> Result<(), QueueError> {
+    if body.writable_len == 0 {
+        body.readable = body.segments.len();
+    }
     if CHECKED && body.readable_len + body.writable_len > u64::from(u32::MAX) {
         return Err(QueueError::LengthOverflow);
     }

@@ -92,7 +92,7 @@ macro_rules! on_ring {
         match $ring {
             Ring::Split($name) => $call,
             Ring::Packed($name) => $call,
-            Ring::Remote(remote) => out_of_line(remote, |remote| match remote {
+            Ring::Remote(remote) => out_of_line(remote, move |remote| match remote {
                 RemoteRing::Split($name) => $call,
                 RemoteRing::Packed($name) => $call,
             }),

@@ -3,7 +3,7 @@
 use super::{is_available, used_bits};
 use crate::CHECKED;
 use crate::area::{Area, Areas, Descriptor};
-use crate::buffers::{Buffers, check_total};
+use crate::buffers::{Buffers, finish};
 use crate::chain::Body;
 use crate::device::{MoreWork, Notify, Options, Used};
 use crate::error::{QueueError, SetupError};
@@ -75,7 +75,7 @@ impl<A: Area> Ring<A> {
         }
         let mut body = buffers.take();
         let id = self.walk(first, buffers, &mut body)?;
-        check_total(&body)?;
+        finish(&mut body)?;
         if CHECKED && id >= self.size {
             return Err(QueueError::BufferId(id));
         }
@@ -120,6 +120,7 @@ impl<A: Area> Ring<A> {
     }
 
     /// virtio 1.3 §2.8.7: every entry of the table belongs to the buffer, in order; of its flags only `WRITE` counts.
+    #[inline]
     fn walk_table(
         &self,
         descriptor: Descriptor,

@@ -2,7 +2,7 @@
 
 use crate::CHECKED;
 use crate::area::{Area, Areas};
-use crate::buffers::{Buffers, check_total};
+use crate::buffers::{Buffers, finish};
 use crate::chain::Body;
 use crate::device::{MoreWork, Notify, Options, Used};
 use crate::error::{QueueError, SetupError};
@@ -103,7 +103,7 @@ impl<A: Area> Ring<A> {
         let head = self.areas.driver.load_u16(at, Ordering::Relaxed)?;
         let mut body = buffers.take();
         self.walk(head, buffers, &mut body)?;
-        check_total(&body)?;
+        finish(&mut body)?;
         buffers.lend(head, &mut body)?;
         body.descriptors = 1;
         self.next_available = self.next_available.wrapping_add(1);
@@ -143,6 +143,7 @@ impl<A: Area> Ring<A> {
 
     /// virtio 1.3 §2.7.5.3: the table's descriptors are chained from its first; `WRITE` on the descriptor that refers to the table
     /// is ignored (§2.7.5.3.2).
+    #[inline]
     fn walk_table(
         &self,
         at: IoAddr,
@@ -155,9 +156,6 @@ impl<A: Area> Ring<A> {
         let mut index = 0u16;
         let mut count = before - 1;
         loop {
-            if CHECKED && index >= table.entries {
-                return Err(QueueError::DescriptorIndex(index));
-            }
             if CHECKED && count >= self.size {
                 return Err(QueueError::ChainTooLong);
             }
