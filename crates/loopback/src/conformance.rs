@@ -109,7 +109,7 @@ fn recovers(subject: &Subject, rig: &mut Rig) -> Outcome {
     attempt(rig).map_err(|failure| failure.within("afterwards, brought up anew"))
 }
 
-/// Makes a module of tests that puts a device through all of [`conformance`](crate::conformance), at every depth and with both
+/// Makes a module of tests that puts a device through all of [`conformance`](mod@crate::conformance), at every depth and with both
 /// ring formats.
 ///
 /// ```

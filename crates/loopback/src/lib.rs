@@ -11,7 +11,7 @@
 //! | [`guest_memory`] | [`GuestDma`]: pages of guest memory for drivers |
 //! | [`traffic`] | [`Traffic`], [`Crossing`]: what crosses, counted and listed |
 //! | [`rig`] | [`Rig`]: one device, and a driver in a test's hands |
-//! | [`conformance`] | what every device must pass; [`conformance!`](crate::conformance!) makes the tests |
+//! | [`mod@conformance`] | what every device must pass; [`conformance!`](crate::conformance!) makes the tests |
 //! | [`faulty`], [`holding`] | memory that fails, a device that takes its time |
 //! | [`failure`] | [`Failure`]: what a test found |
 //! | [`address_space`] | [`Window`], [`GuestConfig`]: registers and configuration space by address |

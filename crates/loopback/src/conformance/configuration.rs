@@ -15,7 +15,9 @@ pub fn configuration_is_bounded(subject: &Subject, variant: Variant) -> Outcome 
     let mut rig = variant.running(subject, Features::NONE, u16::MAX)?;
     let len = rig.device().with_endpoint(|endpoint| endpoint.info().config_len as u64);
     let before = contents(&rig, len);
-    for offset in [len, len + 1, u64::from(u32::MAX), u64::MAX - 3, u64::MAX] {
+    for offset in
+        [len, len + 1, 1 << 8, 1 << 16, 1 << 32, u64::MAX - 3, u64::MAX].into_iter().filter(|at| *at >= len)
+    {
         beyond(&mut rig, offset).map_err(|failure| failure.within(format!("at offset {offset:#x}")))?;
     }
     across_the_end(&rig, len, &before)?;

@@ -26,6 +26,7 @@ pub fn memory_faults_need_one_reset(subject: &Subject, variant: Variant) -> Outc
         let outcome = area_vanishes(subject, variant, area);
         outcome.map_err(|failure| failure.within(format!("{area:?} area taken away")))?;
     }
+    rings_nowhere(subject, variant).map_err(|failure| failure.within("rings where there is no memory"))?;
     copies_suffice(subject, variant).map_err(|failure| failure.within("memory that is not mapped"))?;
     for first in 0..ACCESSES {
         let outcome = access_fails(subject, variant, first);
@@ -63,6 +64,21 @@ fn area_vanishes(subject: &Subject, variant: Variant, area: Area) -> Outcome {
     same("NEEDS_RESET", rig.status().contains(Status::NEEDS_RESET), true)?;
     same("interrupts for it", rig.machine().traffic().interrupts - before, 1)?;
     give_back(&rig);
+    recovers(subject, &mut rig)
+}
+
+/// The driver names addresses where there is nothing: the device cannot start at DRIVER_OK, and says so.
+fn rings_nowhere(subject: &Subject, variant: Variant) -> Outcome {
+    const NOWHERE: IoAddr = IoAddr(0x1000);
+    let mut rig = variant.rig(subject, Features::NONE, variant.small())?;
+    rig.negotiate()?;
+    let size = variant.small();
+    let layout = RingLayout { size, descriptor_area: NOWHERE, driver_area: NOWHERE, device_area: NOWHERE };
+    rig.transport().enable_queue(QUEUE, layout)?;
+    let before = rig.machine().traffic().interrupts;
+    rig.raise(Status::DRIVER_OK);
+    same("NEEDS_RESET", rig.status().contains(Status::NEEDS_RESET), true)?;
+    same("interrupts for it", rig.machine().traffic().interrupts - before, 1)?;
     recovers(subject, &mut rig)
 }
 
