@@ -142,7 +142,7 @@ fn s2_8_8_a_batch_is_one_used_descriptor_at_its_first_place() {
     for size in 4..=7u16 {
         let (mut pair, ring) = packed(size);
         let data = pair.alloc(8).addr.0;
-        let wrap = |place: u16| place / size % 2 == 0;
+        let wrap = |place: u16| (place / size).is_multiple_of(2);
         for first in (0..8 * size).step_by(4) {
             // Two buffers of one descriptor and one of two.
             let pieces = [(0, 0), (1, 0), (2, NEXT), (2, 0)];

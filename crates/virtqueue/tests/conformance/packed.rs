@@ -181,7 +181,7 @@ fn s2_8_6_a_list_takes_its_id_from_its_last_descriptor_and_one_used_descriptor()
         pair.memory.put(data, b"abc");
         let mut place = 0u16;
         for round in 0..5 * size {
-            let wrap = |place: u16| place / size % 2 == 0;
+            let wrap = |place: u16| (place / size).is_multiple_of(2);
             let id = round % size;
             for step in [2u16, 1, 0] {
                 let flags = if step == 2 { 0 } else { NEXT } | available(wrap(place + step));
@@ -209,7 +209,7 @@ fn s2_8_7_only_the_write_flag_of_a_tables_entries_counts() {
     let (mut pair, ring) = packed(4, Features::INDIRECT_DESC);
     let (data, table) = (pair.alloc(16).addr.0, pair.alloc(64).addr.0);
     pair.memory.put(data, b"abcdefgh");
-    let others = 0xffff & !(INDIRECT | WRITE);
+    let others = !(INDIRECT | WRITE);
     let entries = [
         PackedDescriptor(data, 2, 0xffff, others).to_bytes(),
         PackedDescriptor(data + 5, 1, 0, 0).to_bytes(),
@@ -233,7 +233,7 @@ fn s2_8_7_only_the_write_flag_of_a_tables_entries_counts() {
 fn s2_8_9_the_first_of_a_batch_is_marked_used_last() {
     for size in 3..=7u16 {
         let (mut pair, ring) = packed(size, Features::NONE);
-        let wrap = |place: u16| place / size % 2 == 0;
+        let wrap = |place: u16| (place / size).is_multiple_of(2);
         for first in (0..5 * size).step_by(3) {
             let places = [first, first + 1, first + 2];
             for place in places {

@@ -14,7 +14,7 @@ fn packed(size: u16, features: Features) -> (Pair, PackedBytes) {
 /// The device marks one buffer used at a place on the endless line of descriptors.
 fn put_used(ring: &PackedBytes, place: u16, id: u16, len: u32, flags: u16) {
     let size = ring.layout.size;
-    ring.put_used(place % size, len, id, flags | used(place / size % 2 == 0));
+    ring.put_used(place % size, len, id, flags | used((place / size).is_multiple_of(2)));
 }
 
 #[test]
@@ -41,7 +41,7 @@ fn s2_8_1_available_descriptors_carry_the_drivers_wrap_counter() {
         let (mut pair, ring) = packed(size, Features::NONE);
         let piece = pair.alloc(6);
         for place in 0..6 * size {
-            let wrap = place / size % 2 == 0;
+            let wrap = (place / size).is_multiple_of(2);
             pair.driver.add(&[piece], &[], place.into()).unwrap();
             let _ = pair.driver.kick_prepare();
             let PackedDescriptor(addr, len, id, flags) = ring.descriptor(place % size);

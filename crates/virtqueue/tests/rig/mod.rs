@@ -9,6 +9,7 @@ pub mod raw;
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use vioduct_spec::Features;
 use vioduct_virtqueue::{
     Access, Buffer, DriverQueue, IndirectMemory, IoAddr, Memory, MemoryFault, Queue, QueuePosition, Region,
@@ -55,6 +56,20 @@ impl GuestMemory {
 
     pub fn put(&self, at: u64, data: &[u8]) {
         self.write(IoAddr(at), data).unwrap();
+    }
+
+    /// Stores at once what another processor's store would be.
+    pub fn store_u16(&self, at: u64, value: u16) {
+        let host = self.host(IoAddr(at), 2).unwrap();
+        // SAFETY: two aligned bytes within a region, accessed as an atomic by all.
+        unsafe { AtomicU16::from_ptr(host.as_ptr().cast()) }.store(value, Ordering::Release);
+    }
+
+    /// The same of eight bytes.
+    pub fn store_u64(&self, at: u64, value: u64) {
+        let host = self.host(IoAddr(at), 8).unwrap();
+        // SAFETY: eight aligned bytes within a region, accessed as an atomic by all.
+        unsafe { AtomicU64::from_ptr(host.as_ptr().cast()) }.store(value, Ordering::Release);
     }
 
     pub fn u16(&self, at: IoAddr, offset: usize) -> u16 {

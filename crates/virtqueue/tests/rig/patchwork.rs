@@ -8,7 +8,9 @@ use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr::{self, NonNull};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use vioduct_virtqueue::{Access, IoAddr, Memory, MemoryFault, Region};
+use vioduct_virtqueue::{
+    Access, IndirectMemory, IoAddr, Memory, MemoryFault, Region, RingFormat, RingMemory,
+};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Place {
@@ -60,6 +62,28 @@ impl Patchwork {
 
     fn find(&self, at: u64) -> Option<&Patch> {
         self.patches.iter().find(|patch| patch.holds(at))
+    }
+
+    /// Ring memory for a driver end, whatever the device may do there; this object outlives the driver.
+    pub fn ring_memory(&self, at: u64, format: RingFormat, size: u16) -> RingMemory {
+        let len = RingMemory::len_for(format, size);
+        // SAFETY: zeroed memory of one patch, alive as long as this object.
+        unsafe { RingMemory::new(self.owned(at, len), IoAddr(at), format, size) }.unwrap()
+    }
+
+    /// Memory for as many indirect tables of four entries.
+    pub fn table_memory(&self, at: u64, tables: u16) -> IndirectMemory {
+        let len = IndirectMemory::len_for(tables, 4);
+        // SAFETY: memory of one patch, alive as long as this object.
+        unsafe { IndirectMemory::new(self.owned(at, len), IoAddr(at), tables, 4) }
+    }
+
+    fn owned(&self, at: u64, len: usize) -> NonNull<u8> {
+        let patch = self.find(at).unwrap();
+        let offset = (at - patch.at) as usize;
+        assert!(offset + len <= patch.len);
+        // SAFETY: `offset` is within the patch.
+        unsafe { patch.host.add(offset) }
     }
 
     fn allowed(&self, at: u64, access: Access) -> Option<NonNull<u8>> {
