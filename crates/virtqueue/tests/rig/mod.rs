@@ -31,8 +31,9 @@ unsafe impl Send for GuestMemory {}
 // SAFETY: as above.
 unsafe impl Sync for GuestMemory {}
 
+/// Aligned no further than needed: the system hands out such memory zeroed, page by page as it is touched.
 fn layout() -> Layout {
-    Layout::from_size_align(REGION_LEN, 4096).unwrap()
+    Layout::from_size_align(REGION_LEN, 16).unwrap()
 }
 
 impl GuestMemory {
@@ -88,7 +89,7 @@ impl Drop for GuestMemory {
     }
 }
 
-// SAFETY: the regions live as long as the object, are page-aligned at page-aligned addresses, and no reference is made into them.
+// SAFETY: the regions live as long as the object, are 16-byte aligned at 16-byte aligned addresses, and no reference is made into them.
 unsafe impl Memory for GuestMemory {
     fn read(&self, at: IoAddr, out: &mut [u8]) -> Result<(), MemoryFault> {
         for (offset, byte) in out.iter_mut().enumerate() {
@@ -142,7 +143,7 @@ impl Pair {
             (memory.host(at, len).unwrap(), at)
         };
         let (host, at) = take(RingMemory::len_for(format, size));
-        // SAFETY: zeroed, page-aligned, and kept alive by the `memory` beside the queue.
+        // SAFETY: zeroed, 16-byte aligned, and kept alive by the `memory` beside the queue.
         let ring = unsafe { RingMemory::new(host, at, format, size) }.unwrap();
         let (host, at) = take(IndirectMemory::len_for(size, entries));
         // SAFETY: as above.

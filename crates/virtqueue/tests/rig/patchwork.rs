@@ -30,7 +30,7 @@ struct Patch {
 
 impl Patch {
     fn layout(len: usize) -> Layout {
-        Layout::from_size_align(len, 4096).unwrap()
+        Layout::from_size_align(len, 16).unwrap()
     }
 
     fn holds(&self, at: u64) -> bool {
