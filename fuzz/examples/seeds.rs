@@ -51,7 +51,7 @@ fn size_byte(format: RingFormat) -> u8 {
 }
 
 /// Each buffer is popped, read, written and completed, late and early, and all is published.
-const DEVICE_STEPS: [[u8; STEP_LEN]; 16] = [
+const DEVICE_STEPS: [[u8; STEP_LEN]; 18] = [
     [11, 0, 0, 0],
     [0, 0, 0, 0],
     [7, 0, 16, 0],
@@ -66,6 +66,8 @@ const DEVICE_STEPS: [[u8; STEP_LEN]; 16] = [
     [10, 0, 0, 0],
     [15, 0, 0, 0],
     [15, 1, 0, 0],
+    [16, 0, 0, 0],
+    [0, 0, 0, 0],
     [13, 2, 2, 9],
     [12, 0, 0, 0],
 ];

@@ -8,8 +8,9 @@ use crate::input::{self, Input};
 use crate::memory::{FuzzMemory, MAPPED_START, Poke, REMOTE_START};
 use std::sync::Arc;
 use vioduct_spec::Features;
+use vioduct_spec::ring::{DESC_F_AVAIL, DESC_F_USED, DESCRIPTOR_SIZE, packed, split};
 use vioduct_virtqueue::{
-    Access, AreaSizes, Chain, IoAddr, Queue, QueueError, QueuePosition, RingFormat, RingLayout, Segment,
+    Access, AreaSizes, Chain, IoAddr, Queue, QueueError, QueuePosition, RingFormat, RingLayout, Segment, Wrap,
 };
 
 /// Bits 0 to 2 of the first byte are [`input::features`].
@@ -25,24 +26,46 @@ pub const STEP_LEN: usize = 4;
 enum Step {
     Pop,
     PopBatch(usize),
-    Complete { which: usize, written: u32 },
-    Discard { which: usize },
-    Read { which: usize, len: usize },
-    Write { which: usize, len: usize },
-    Mark { which: usize, len: u64 },
+    Complete {
+        which: usize,
+        written: u32,
+    },
+    Discard {
+        which: usize,
+    },
+    Read {
+        which: usize,
+        len: usize,
+    },
+    Write {
+        which: usize,
+        len: usize,
+    },
+    Mark {
+        which: usize,
+        len: u64,
+    },
     Publish,
     Arm,
     Disarm,
     Poll,
-    Poke { at: u16, value: u8 },
+    Poke {
+        at: u16,
+        value: u8,
+    },
     FollowLog(u8),
+    /// The driver makes a buffer available, as an honest one would, whether or not it may.
+    Offer {
+        id: u16,
+        flags: u16,
+    },
     Resume,
 }
 
 impl Step {
     fn decode(input: &mut Input<'_>) -> Self {
         let mut step = Input(input.bytes(STEP_LEN));
-        match step.below(16) {
+        match step.below(19) {
             0..=2 => Self::Pop,
             3 => Self::PopBatch(1 + step.below(8)),
             4 | 5 => Self::Complete { which: step.below(256), written: u32::from(step.u16()) },
@@ -55,8 +78,9 @@ impl Step {
             12 => Self::Poll,
             13 => Self::Poke { at: step.u16(), value: step.u8() },
             14 => Self::FollowLog(step.u8()),
-            _ if step.u8() % 2 == 0 => Self::Disarm,
-            _ => Self::Resume,
+            15 if step.u8() % 2 == 0 => Self::Disarm,
+            15 => Self::Resume,
+            _ => Self::Offer { id: u16::from(step.u8()), flags: u16::from(step.u8() & 0x7) },
         }
     }
 }
@@ -123,6 +147,7 @@ impl Device {
             Step::Poll => self.expect_fault(|queue| queue.poll().map(drop)),
             Step::Poke { at, value } => self.memory.put(IoAddr(self.start + u64::from(at)), &[value]),
             Step::FollowLog(on) => self.follow_log(on),
+            Step::Offer { id, flags } => self.offer(id, flags),
             Step::Resume => self.resume(),
         }
     }
@@ -208,6 +233,28 @@ impl Device {
     fn follow_log(&mut self, on: u8) {
         self.memory.log_writes(on & 1 != 0);
         self.queue.follow_log();
+    }
+
+    /// Split: head `id`, whose descriptor is as it is. Packed: a descriptor with this id and these flags.
+    fn offer(&self, id: u16, flags: u16) {
+        let (layout, put) = (self.queue.layout(), |at: IoAddr, offset: usize, value: u16| {
+            self.memory.put(IoAddr(at.0.wrapping_add(offset as u64)), &value.to_le_bytes());
+        });
+        match self.queue.format() {
+            RingFormat::Split => {
+                let index = self.memory.get(IoAddr(layout.driver_area.0 + split::AVAIL_IDX as u64), 2);
+                let index = u16::from_le_bytes([index[0], index[1]]);
+                put(layout.driver_area, split::AVAIL_RING + 2 * usize::from(index % layout.size), id);
+                put(layout.driver_area, split::AVAIL_IDX, index.wrapping_add(1));
+            }
+            RingFormat::Packed => {
+                let next = self.queue.position().available;
+                let available = if next.wrap == Wrap::Set { DESC_F_AVAIL } else { DESC_F_USED };
+                let at = usize::from(next.index) * DESCRIPTOR_SIZE;
+                put(layout.descriptor_area, at + packed::DESC_ID, id);
+                put(layout.descriptor_area, at + packed::DESC_FLAGS, flags | available);
+            }
+        }
     }
 
     /// Stops the queue, as a reset does, and starts it again where it stood.
