@@ -121,7 +121,9 @@ impl Mapped {
     #[inline(always)]
     fn fields<T, const COUNT: usize>(&self, at: usize) -> Result<*mut T, MemoryFault> {
         let len = COUNT * size_of::<T>();
-        if at > self.len || len > self.len - at || !(at.is_multiple_of(size_of::<T>())) {
+        // One comparison where the compiler knows that `at`, made from 16 bits, is far below the largest `usize`.
+        let inside = at.checked_add(len).is_some_and(|end| end <= self.len);
+        if !inside || !at.is_multiple_of(size_of::<T>()) {
             return Err(MemoryFault { at: IoAddr(at as u64), len: len as u64 });
         }
         // SAFETY: `at` is within the `len` bytes that are mapped.

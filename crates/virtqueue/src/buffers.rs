@@ -61,14 +61,11 @@ impl Buffers {
         self.count
     }
 
-    /// An empty body, recycled if there is one.
+    /// A body, recycled if there is one: to be cleared, or set by [`append_only`](Self::append_only).
     #[inline]
     pub(crate) fn take(&mut self) -> Box<Body> {
         match self.spare.pop() {
-            Some(mut body) => {
-                body.clear();
-                body
-            }
+            Some(body) => body,
             None => self.fresh(),
         }
     }
@@ -110,6 +107,38 @@ impl Buffers {
         }
         self.count -= 1;
         Ok(())
+    }
+
+    /// Sets a chain of one descriptor: what `clear`, [`append`](Self::append) and [`finish`] do, with nothing to add up.
+    #[inline(always)]
+    pub(crate) fn append_only(
+        &mut self,
+        body: &mut Body,
+        at: IoAddr,
+        len: u32,
+        flags: u16,
+    ) -> Result<(), QueueError> {
+        let access = if flags & DESC_F_WRITE == 0 { Access::Read } else { Access::Write };
+        match self.near.translate(at, u64::from(len)) {
+            Some(host) if len != 0 && (!CHECKED || self.near.access.allows(access)) => {
+                body.set_only(Segment::new(Some(host), at, len), access);
+                Ok(())
+            }
+            _ => self.append_only_far(body, at, len, flags),
+        }
+    }
+
+    #[cold]
+    fn append_only_far(
+        &mut self,
+        body: &mut Body,
+        at: IoAddr,
+        len: u32,
+        flags: u16,
+    ) -> Result<(), QueueError> {
+        body.clear();
+        self.append(body, at, len, flags)?;
+        finish(body)
     }
 
     /// Adds one descriptor's buffer to a chain: its part, by its flags, and its pieces, by region.

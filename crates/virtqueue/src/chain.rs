@@ -4,7 +4,7 @@
 //! pointers that [`Memory::region`] vouches for, never through references.
 #![allow(unsafe_code)]
 
-use crate::memory::{IoAddr, Memory, MemoryFault};
+use crate::memory::{Access, IoAddr, Memory, MemoryFault};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -79,6 +79,7 @@ impl fmt::Debug for Segment {
 }
 
 /// What a chain carries; recycled by its queue, so that no chain allocates.
+#[repr(align(64))]
 pub(crate) struct Body {
     pub(crate) segments: Vec<Segment>,
     /// How many of `segments` are device-readable; the others are device-writable.
@@ -122,6 +123,23 @@ impl Body {
         self.written.set(0);
         self.descriptors = 0;
     }
+
+    /// Makes `segment` all there is.
+    #[inline(always)]
+    pub(crate) fn set_only(&mut self, segment: Segment, access: Access) {
+        let len = u64::from(segment.len);
+        self.segments.clear();
+        self.segments.push(segment);
+        self.written.set(0);
+        (self.readable, self.readable_len, self.writable_len) =
+            if access == Access::Read { (1, len, 0) } else { (0, 0, len) };
+    }
+}
+
+/// Never called; a call is a branch, which costs less than the selection of an empty slice.
+#[cold]
+fn nothing<'s>() -> &'s [Segment] {
+    &[]
 }
 
 /// A buffer on loan from the driver: a token to be given back by [`Queue::complete`](crate::Queue::complete), or, when the queue
@@ -167,14 +185,14 @@ impl Chain {
     #[must_use]
     #[inline]
     pub fn readable(&self) -> &[Segment] {
-        self.body.segments.get(..self.body.readable).unwrap_or_default()
+        self.body.segments.get(..self.body.readable).unwrap_or_else(nothing)
     }
 
     /// The device-writable part, piece by piece.
     #[must_use]
     #[inline]
     pub fn writable(&self) -> &[Segment] {
-        self.body.segments.get(self.body.readable..).unwrap_or_default()
+        self.body.segments.get(self.body.readable..).unwrap_or_else(nothing)
     }
 
     /// A cursor over the device-readable part, from its start.

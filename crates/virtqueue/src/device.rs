@@ -2,12 +2,13 @@
 
 use crate::area::{Areas, Mapped, Remote, check_alignment};
 use crate::buffers::Buffers;
-use crate::chain::Chain;
+use crate::chain::{Body, Chain};
 use crate::error::{QueueError, SetupError};
 use crate::layout::{AreaSizes, QueuePosition, RingFormat, RingLayout, is_valid_size};
 use crate::memory::{Access, IoAddr, Memory, MemoryFault};
 use crate::order::Order;
 use crate::{packed, split};
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
@@ -274,10 +275,10 @@ impl Queue {
     pub fn complete(&mut self, chain: Chain, written: u32) -> Result<(), QueueError> {
         let body = chain.into_body();
         if let Some(fault) = self.fault {
-            return Err(fault);
+            return refuse(body, fault);
         }
         if let Err(fault) = self.buffers.give_back(&body) {
-            return self.latch(fault);
+            return refuse(body, fault).or_else(|fault| self.latch(fault));
         }
         let accounted = body.written.get();
         let written = u64::from(written).min(accounted) as u32;
@@ -285,15 +286,14 @@ impl Queue {
             self.log_buffer(&body.segments, body.readable, accounted);
         }
         let used = Used { id: body.id, written, buffers: 1, descriptors: body.descriptors };
-        let (sequence, writable_len) = (body.sequence, body.writable_len);
-        self.buffers.recycle(body);
         let pushed = match &mut self.order {
             None => on_ring!(&mut self.ring, ring => ring.push_used(used)),
             Some(order) => {
-                order.insert(sequence, used, u64::from(written) == writable_len);
+                order.insert(body.sequence, used, u64::from(written) == body.writable_len);
                 drain(order, &mut self.ring)
             }
         };
+        self.buffers.recycle(body);
         pushed.or_else(|fault| self.latch(fault))
     }
 
@@ -401,7 +401,16 @@ impl Queue {
     }
 }
 
+/// Frees a chain that the queue does not take back.
+#[cold]
+#[inline(never)]
+fn refuse(body: Box<Body>, fault: QueueError) -> Result<(), QueueError> {
+    drop(body);
+    Err(fault)
+}
+
 /// Passes on what is next in order.
+#[inline(never)]
 fn drain(order: &mut Order, ring: &mut Ring) -> Result<(), QueueError> {
     while let Some(used) = order.next() {
         on_ring!(&mut *ring, ring => ring.push_used(used))?;

@@ -1,7 +1,7 @@
 //! The device end of a split ring.
 
 use crate::CHECKED;
-use crate::area::{Area, Areas};
+use crate::area::{Area, Areas, Descriptor};
 use crate::buffers::{Buffers, finish};
 use crate::chain::Body;
 use crate::device::{MoreWork, Notify, Options, Used};
@@ -102,48 +102,57 @@ impl<A: Area> Ring<A> {
         let at = AVAIL_RING + 2 * self.entry(self.next_available);
         let head = self.areas.driver.load_u16(at, Ordering::Relaxed)?;
         let mut body = buffers.take();
-        self.walk(head, buffers, &mut body)?;
-        finish(&mut body)?;
-        buffers.lend(head, &mut body)?;
+        let first = self.descriptor(head)?;
+        // The commonest chain goes the shortest way; a loop in here would double it.
+        if first.third & (DESC_F_INDIRECT | DESC_F_NEXT) == 0 {
+            buffers.append_only(&mut body, IoAddr(first.addr), first.len, first.third)?;
+        } else {
+            self.walk(first, buffers, &mut body)?;
+        }
+        // The used ring counts buffers, so that each is one here.
         body.descriptors = 1;
+        buffers.lend(head, &mut body)?;
         self.next_available = self.next_available.wrapping_add(1);
         Ok(Some(body))
     }
 
-    /// virtio 1.3 §2.7.5: follows `next` from the head. Each descriptor is copied once, checked, and used from the copy.
     #[inline(always)]
-    fn walk(&self, head: u16, buffers: &mut Buffers, body: &mut Body) -> Result<(), QueueError> {
-        let mut index = head;
+    fn descriptor(&self, index: u16) -> Result<Descriptor, QueueError> {
+        if CHECKED && index >= self.size {
+            return Err(QueueError::DescriptorIndex(index));
+        }
+        Ok(self.areas.descriptors.load_descriptor(usize::from(index), Ordering::Relaxed)?)
+    }
+
+    /// virtio 1.3 §2.7.5: follows `next` from the first. Each descriptor is copied once, checked, and used from the copy.
+    #[inline(never)]
+    fn walk(&self, first: Descriptor, buffers: &mut Buffers, body: &mut Body) -> Result<(), QueueError> {
+        body.clear();
+        let mut descriptor = first;
         let mut count = 0u16;
-        loop {
-            if CHECKED && index >= self.size {
-                return Err(QueueError::DescriptorIndex(index));
+        while descriptor.third & DESC_F_INDIRECT == 0 {
+            buffers.append(body, IoAddr(descriptor.addr), descriptor.len, descriptor.third)?;
+            if descriptor.third & DESC_F_NEXT == 0 {
+                return finish(body);
             }
+            descriptor = self.descriptor(descriptor.fourth)?;
+            count += 1;
             // A chain has no more descriptors than the queue (virtio 1.3 §2.7.5.3.1); one that does may be a loop.
             if CHECKED && count >= self.size {
                 return Err(QueueError::ChainTooLong);
             }
-            count += 1;
-            let descriptor = self.areas.descriptors.load_descriptor(usize::from(index), Ordering::Relaxed)?;
-            let (flags, next) = (descriptor.third, descriptor.fourth);
-            if flags & DESC_F_INDIRECT != 0 {
-                // virtio 1.3 §2.7.5.3.1: not with NEXT, nor unless negotiated.
-                if !self.options.indirect || flags & DESC_F_NEXT != 0 {
-                    return Err(QueueError::Indirect);
-                }
-                return self.walk_table(IoAddr(descriptor.addr), descriptor.len, count, buffers, body);
-            }
-            buffers.append(body, IoAddr(descriptor.addr), descriptor.len, flags)?;
-            if flags & DESC_F_NEXT == 0 {
-                return Ok(());
-            }
-            index = next;
         }
+        // virtio 1.3 §2.7.5.3.1: not with NEXT, nor unless negotiated.
+        if !self.options.indirect || descriptor.third & DESC_F_NEXT != 0 {
+            return Err(QueueError::Indirect);
+        }
+        self.walk_table(IoAddr(descriptor.addr), descriptor.len, count, buffers, body)?;
+        finish(body)
     }
 
     /// virtio 1.3 §2.7.5.3: the table's descriptors are chained from its first; `WRITE` on the descriptor that refers to the table
-    /// is ignored (§2.7.5.3.2).
-    #[inline]
+    /// is ignored (§2.7.5.3.2). `before` descriptors of the chain came before it.
+    #[inline(always)]
     fn walk_table(
         &self,
         at: IoAddr,
@@ -154,13 +163,13 @@ impl<A: Area> Ring<A> {
     ) -> Result<(), QueueError> {
         let table = buffers.table(at, len)?;
         let mut index = 0u16;
-        let mut count = before - 1;
+        let mut count = before;
         loop {
+            let descriptor = buffers.entry(&table, index)?;
             if CHECKED && count >= self.size {
                 return Err(QueueError::ChainTooLong);
             }
             count += 1;
-            let descriptor = buffers.entry(&table, index)?;
             let flags = descriptor.third;
             if flags & DESC_F_INDIRECT != 0 {
                 return Err(QueueError::Indirect);
