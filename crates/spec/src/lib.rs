@@ -9,7 +9,7 @@
 //! | [`mmio`] | virtio 1.3 §4.2, the register window |
 //! | [`pci`] | virtio 1.3 §4.1, virtio over PCI |
 //! | [`device_type`] | virtio 1.3 §5, device type numbers |
-//! | [`demo`], [`test`], [`pci_demo`] | devices of this project |
+//! | [`demo`], [`mod@test`], [`pci_demo`] | devices of this project |
 #![no_std]
 
 pub mod demo;
