@@ -1,4 +1,4 @@
-//! `IN_ORDER` (virtio 1.3 §2.7.5.2, §2.7.9, §2.8.8, §6).
+//! `IN_ORDER` (virtio 1.3 §2.7.5.2, §2.7.9, §2.8.8, §6.2).
 
 use crate::rig::Pair;
 use crate::rig::raw::{
@@ -108,7 +108,7 @@ fn s2_7_9_a_buffer_not_written_whole_is_never_left_out() {
 }
 
 #[test]
-fn s6_the_device_uses_buffers_in_the_order_of_availability() {
+fn s6_2_the_device_uses_buffers_in_the_order_of_availability() {
     let (mut pair, ring) = split(8);
     let mut chains = four_split(&mut pair, &ring);
     for number in [3usize, 1, 2, 0] {
