@@ -28,11 +28,9 @@ pub(crate) struct Buffers {
     spare: Vec<Box<Body>>,
     /// By id; bytes, for a bitmap takes twice the instructions.
     in_flight: Box<[bool]>,
-    count: usize,
+    /// Bodies made: each is in `spare` or in a chain.
+    made: usize,
     queue: u64,
-    /// Buffers lent so far. Wider than it needs to be: two bytes that are stored here and loaded as four by the next pop would
-    /// make that pop wait for this one (docs/decisions/0003).
-    sequence: u64,
 }
 
 /// What nothing is in.
@@ -47,9 +45,8 @@ impl Buffers {
             other: NOWHERE,
             spare: Vec::with_capacity(usize::from(size)),
             in_flight: vec![false; usize::from(size)].into_boxed_slice(),
-            count: 0,
+            made: 0,
             queue: NEXT_QUEUE.fetch_add(1, Ordering::Relaxed),
-            sequence: 0,
         }
     }
 
@@ -58,7 +55,7 @@ impl Buffers {
     }
 
     pub(crate) fn in_flight(&self) -> usize {
-        self.count
+        self.made - self.spare.len()
     }
 
     /// A body, recycled if there is one: to be cleared, or set by [`append_only`](Self::append_only).
@@ -71,7 +68,8 @@ impl Buffers {
     }
 
     #[cold]
-    fn fresh(&self) -> Box<Body> {
+    fn fresh(&mut self) -> Box<Body> {
+        self.made += 1;
         Box::new(Body::new(Arc::clone(&self.memory), self.queue))
     }
 
@@ -87,14 +85,11 @@ impl Buffers {
     #[inline]
     pub(crate) fn lend(&mut self, id: u16, body: &mut Body) -> Result<(), QueueError> {
         body.id = id;
-        body.sequence = self.sequence as u16;
-        self.sequence = self.sequence.wrapping_add(1);
         let lent = self.in_flight.get_mut(usize::from(id)).ok_or(QueueError::BufferId(id))?;
         if CHECKED && *lent {
             return Err(QueueError::InFlight(id));
         }
         *lent = true;
-        self.count += 1;
         Ok(())
     }
 
@@ -105,7 +100,6 @@ impl Buffers {
             Some(lent) if body.queue == self.queue && *lent => *lent = false,
             _ => return Err(QueueError::BufferId(body.id)),
         }
-        self.count -= 1;
         Ok(())
     }
 

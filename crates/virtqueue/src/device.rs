@@ -241,9 +241,32 @@ impl Queue {
         if let Some(fault) = self.fault {
             return Err(fault);
         }
+        let popped = match &mut self.ring {
+            Ring::Split(ring) => ring.pop(&mut self.buffers),
+            Ring::Packed(ring) => ring.pop(&mut self.buffers),
+            Ring::Remote(_) => return self.pop_remote(),
+        };
+        match popped {
+            Ok(body) => Ok(body.map(|body| self.lend(body))),
+            Err(fault) => self.latch(fault),
+        }
+    }
+
+    #[inline(always)]
+    fn lend(&mut self, mut body: Box<Body>) -> Chain {
+        if let Some(order) = &mut self.order {
+            body.sequence = order.stamp();
+        }
+        Chain::new(body)
+    }
+
+    /// Apart, like the other ways that results come back by from calls: what such a call returns lies in memory, and so would
+    /// what the mapped rings return beside it (docs/decisions/0003).
+    #[cold]
+    fn pop_remote(&mut self) -> Result<Option<Chain>, QueueError> {
         let buffers = &mut self.buffers;
         match on_ring!(&mut self.ring, ring => ring.pop(buffers)) {
-            Ok(body) => Ok(body.map(Chain::new)),
+            Ok(body) => Ok(body.map(|body| self.lend(body))),
             Err(fault) => self.latch(fault),
         }
     }
@@ -286,10 +309,22 @@ impl Queue {
             self.log_buffer(&body.segments, body.readable, accounted);
         }
         let used = Used { id: body.id, written, buffers: 1, descriptors: body.descriptors };
+        let pushed = match (&mut self.ring, &self.order) {
+            (Ring::Split(ring), None) => ring.push_used(used),
+            (Ring::Packed(ring), None) => ring.push_used(used),
+            _ => return self.push_otherwise(body, used),
+        };
+        self.buffers.recycle(body);
+        pushed.or_else(|fault| self.latch(fault))
+    }
+
+    /// The end of [`complete`](Self::complete) for remote rings, and with `IN_ORDER`.
+    #[inline(never)]
+    fn push_otherwise(&mut self, body: Box<Body>, used: Used) -> Result<(), QueueError> {
         let pushed = match &mut self.order {
             None => on_ring!(&mut self.ring, ring => ring.push_used(used)),
             Some(order) => {
-                order.insert(body.sequence, used, u64::from(written) == body.writable_len);
+                order.insert(body.sequence, used, u64::from(used.written) == body.writable_len);
                 drain(order, &mut self.ring)
             }
         };
@@ -410,7 +445,6 @@ fn refuse(body: Box<Body>, fault: QueueError) -> Result<(), QueueError> {
 }
 
 /// Passes on what is next in order.
-#[inline(never)]
 fn drain(order: &mut Order, ring: &mut Ring) -> Result<(), QueueError> {
     while let Some(used) = order.next() {
         on_ring!(&mut *ring, ring => ring.push_used(used))?;

@@ -8,6 +8,9 @@ use alloc::vec;
 /// Completions that wait for those before them, by sequence number modulo 2^16.
 pub(crate) struct Order {
     slots: Box<[Option<Waiting>]>,
+    /// Sequence number of the next buffer to be popped.
+    popped: u16,
+    /// Sequence number of the next buffer to be used.
     next: u16,
 }
 
@@ -21,7 +24,18 @@ struct Waiting {
 impl Order {
     pub(crate) fn new(size: u16) -> Self {
         // A power of two, so that sequence numbers map to slots without a break where they wrap.
-        Self { slots: vec![None; usize::from(size).next_power_of_two()].into_boxed_slice(), next: 0 }
+        Self {
+            slots: vec![None; usize::from(size).next_power_of_two()].into_boxed_slice(),
+            popped: 0,
+            next: 0,
+        }
+    }
+
+    /// The sequence number of a buffer that is being popped.
+    pub(crate) fn stamp(&mut self) -> u16 {
+        let sequence = self.popped;
+        self.popped = sequence.wrapping_add(1);
+        sequence
     }
 
     fn slot(&mut self, sequence: u16) -> Option<&mut Option<Waiting>> {

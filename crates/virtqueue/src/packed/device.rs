@@ -74,16 +74,24 @@ impl<A: Area> Ring<A> {
             return Ok(None);
         }
         let mut body = buffers.take();
+        if let Err(fault) = self.fill(first, buffers, &mut body) {
+            buffers.recycle(body);
+            return Err(fault);
+        }
+        self.outstanding += body.descriptors;
+        self.available = self.available.packed_advance(body.descriptors, self.size);
+        Ok(Some(body))
+    }
+
+    #[inline(always)]
+    fn fill(&self, first: Descriptor, buffers: &mut Buffers, body: &mut Body) -> Result<(), QueueError> {
         // The commonest chain goes the shortest way; a loop in here would double it.
         let id = if first.fourth & (DESC_F_INDIRECT | DESC_F_NEXT) == 0 {
-            buffers.append_only(&mut body, IoAddr(first.addr), first.len, first.fourth)?;
+            buffers.append_only(body, IoAddr(first.addr), first.len, first.fourth)?;
             body.descriptors = 1;
             first.third
         } else {
-            body.clear();
-            let id = self.walk(first, buffers, &mut body)?;
-            finish(&mut body)?;
-            id
+            self.walk(first, buffers, body)?
         };
         if CHECKED && id >= self.size {
             return Err(QueueError::BufferId(id));
@@ -92,15 +100,13 @@ impl<A: Area> Ring<A> {
         if CHECKED && body.descriptors > self.size - self.outstanding {
             return Err(QueueError::ChainTooLong);
         }
-        buffers.lend(id, &mut body)?;
-        self.outstanding += body.descriptors;
-        self.available = self.available.packed_advance(body.descriptors, self.size);
-        Ok(Some(body))
+        buffers.lend(id, body)
     }
 
     /// virtio 1.3 §2.8.6: a chain lies in consecutive descriptors, and the last of them holds the buffer id.
     #[inline(never)]
     fn walk(&self, first: Descriptor, buffers: &mut Buffers, body: &mut Body) -> Result<u16, QueueError> {
+        body.clear();
         let mut place = self.available;
         let mut descriptor = first;
         loop {
@@ -113,11 +119,11 @@ impl<A: Area> Ring<A> {
                     return Err(QueueError::Indirect);
                 }
                 self.walk_table(descriptor, buffers, body)?;
-                return Ok(descriptor.third);
+                return finish(body).map(|()| descriptor.third);
             }
             buffers.append(body, IoAddr(descriptor.addr), descriptor.len, flags)?;
             if flags & DESC_F_NEXT == 0 {
-                return Ok(descriptor.third);
+                return finish(body).map(|()| descriptor.third);
             }
             if CHECKED && body.descriptors >= self.size {
                 return Err(QueueError::ChainTooLong);

@@ -102,18 +102,26 @@ impl<A: Area> Ring<A> {
         let at = AVAIL_RING + 2 * self.entry(self.next_available);
         let head = self.areas.driver.load_u16(at, Ordering::Relaxed)?;
         let mut body = buffers.take();
+        if let Err(fault) = self.fill(head, buffers, &mut body) {
+            buffers.recycle(body);
+            return Err(fault);
+        }
+        self.next_available = self.next_available.wrapping_add(1);
+        Ok(Some(body))
+    }
+
+    #[inline(always)]
+    fn fill(&self, head: u16, buffers: &mut Buffers, body: &mut Body) -> Result<(), QueueError> {
         let first = self.descriptor(head)?;
         // The commonest chain goes the shortest way; a loop in here would double it.
         if first.third & (DESC_F_INDIRECT | DESC_F_NEXT) == 0 {
-            buffers.append_only(&mut body, IoAddr(first.addr), first.len, first.third)?;
+            buffers.append_only(body, IoAddr(first.addr), first.len, first.third)?;
         } else {
-            self.walk(first, buffers, &mut body)?;
+            self.walk(first, buffers, body)?;
         }
         // The used ring counts buffers, so that each is one here.
         body.descriptors = 1;
-        buffers.lend(head, &mut body)?;
-        self.next_available = self.next_available.wrapping_add(1);
-        Ok(Some(body))
+        buffers.lend(head, body)
     }
 
     #[inline(always)]
