@@ -113,11 +113,14 @@ impl<A: Area> Ring<A> {
     #[inline(always)]
     fn fill(&self, head: u16, buffers: &mut Buffers, body: &mut Body) -> Result<(), QueueError> {
         let first = self.descriptor(head)?;
-        // The commonest chain goes the shortest way; a loop in here would double it.
-        if first.third & (DESC_F_INDIRECT | DESC_F_NEXT) == 0 {
-            buffers.append_only(body, IoAddr(first.addr), first.len, first.third)?;
-        } else {
-            self.walk(first, buffers, body)?;
+        // The commonest chains go the shortest way; a loop in here would double it.
+        match first.third & (DESC_F_INDIRECT | DESC_F_NEXT) {
+            0 => buffers.append_only(body, IoAddr(first.addr), first.len, first.third)?,
+            DESC_F_INDIRECT => {
+                body.clear();
+                self.walk_table(IoAddr(first.addr), first.len, 0, buffers, body)?;
+            }
+            _ => self.walk(first, buffers, body)?,
         }
         // The used ring counts buffers, so that each is one here.
         body.descriptors = 1;
@@ -150,17 +153,16 @@ impl<A: Area> Ring<A> {
                 return Err(QueueError::ChainTooLong);
             }
         }
-        // virtio 1.3 §2.7.5.3.1: not with NEXT, nor unless negotiated.
-        if !self.options.indirect || descriptor.third & DESC_F_NEXT != 0 {
+        // virtio 1.3 §2.7.5.3.1: not with NEXT.
+        if descriptor.third & DESC_F_NEXT != 0 {
             return Err(QueueError::Indirect);
         }
-        self.walk_table(IoAddr(descriptor.addr), descriptor.len, count, buffers, body)?;
-        finish(body)
+        self.walk_table(IoAddr(descriptor.addr), descriptor.len, count, buffers, body)
     }
 
     /// virtio 1.3 §2.7.5.3: the table's descriptors are chained from its first; `WRITE` on the descriptor that refers to the table
     /// is ignored (§2.7.5.3.2). `before` descriptors of the chain came before it.
-    #[inline(always)]
+    #[inline(never)]
     fn walk_table(
         &self,
         at: IoAddr,
@@ -169,6 +171,10 @@ impl<A: Area> Ring<A> {
         buffers: &mut Buffers,
         body: &mut Body,
     ) -> Result<(), QueueError> {
+        // virtio 1.3 §2.7.5.3.1: not unless negotiated.
+        if !self.options.indirect {
+            return Err(QueueError::Indirect);
+        }
         let table = buffers.table(at, len)?;
         let mut index = 0u16;
         let mut count = before;
@@ -184,7 +190,7 @@ impl<A: Area> Ring<A> {
             }
             buffers.append(body, IoAddr(descriptor.addr), descriptor.len, flags)?;
             if flags & DESC_F_NEXT == 0 {
-                return Ok(());
+                return finish(body);
             }
             index = descriptor.fourth;
         }
