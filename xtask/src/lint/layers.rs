@@ -142,7 +142,13 @@ pub(super) const LAYERS: &[Layer] = &[
         in_tests: &[LOOPBACK, DEVICES],
         ..FACING_A_PEER
     },
-    Layer { folder: VFIO_USER, ours: &[SPEC, PCI], in_tests: &[LOOPBACK, PCI_DEVICES], ..FACING_A_PEER },
+    // It knows virtio-pci as a function whose memory changes, and tests with a driver at the client's end of the wire.
+    Layer {
+        folder: VFIO_USER,
+        ours: &[SPEC, VIRTQUEUE, PCI, VIRTIO_DEVICE, VIRTIO_PCI],
+        in_tests: &[LOOPBACK, VIRTIO_DRIVER, DEVICES, PCI_DEVICES],
+        ..FACING_A_PEER
+    },
     Layer { folder: PCI_DEVICES, ours: &[SPEC, PCI], in_tests: &[LOOPBACK], ..FACING_A_PEER },
     Layer {
         folder: MACHINE,

@@ -1,0 +1,55 @@
+//! A vfio-user server: any PCI function to a client of another process, such as QEMU's `vfio-user-pci`.
+//!
+//! [`Server`] serves a [`Device`], which is any [`PciFunction`](vioduct_pci::PciFunction): one of registers only, a virtio
+//! device of any type over virtio-pci, or another that uses memory and is [`Served`]. Several devices are several servers.
+//!
+//! | module | what is in it |
+//! |---|---|
+//! | [`server`] | [`Server`]: the socket, one client after the other, [`Stopper`] |
+//! | [`device`] | [`Device`]: a function with its regions and interrupts |
+//! | [`function`] | [`Served`]: what is asked of a function that uses memory |
+//! | [`error`] | [`ServeError`] |
+//! | `session` | one client's time: what each command does |
+//! | `link` | commands in, replies out, calls to the client |
+//! | `assembly` | messages from the pieces in which they come |
+//! | `wire` | headers, commands and their payloads |
+//! | `dma` | the client's memory, by mappings and by messages |
+//! | `feature` | device features: the log of dirty pages |
+//! | `irqs` | INTx and MSI-X by eventfds |
+//!
+//! # Threads
+//!
+//! [`Server::run`] serves on the thread that calls it. The threads of a device reach mapped memory by themselves; memory that
+//! the client did not share, they ask the client for, and whoever waits for an answer receives for all (`link`). A client must
+//! answer such calls while it waits for replies of its own: in particular for that of DMA_UNMAP, which comes once the device
+//! has let go of the memory. One that does not finds the device in need of a reset.
+//!
+//! # Clients that go and come back
+//!
+//! When a client goes, at whatever byte, its memory and eventfds go with it; queues stop and keep their positions. The next one
+//! finds the registers as they were. The queues go on, and an interrupt that fired in between arrives, once it has mapped its
+//! memory and touches a region. Access to memory that a client does not share ends with it, so a request that was under way by
+//! messages leaves the device in need of a reset.
+//!
+//! # What is not here
+//!
+//! Migration states (the feature is answered as one that there is not), twin sockets, mappable regions, and eventfds to unmask
+//! INTx. A client that shrinks a file which it shared kills this process, as with every protocol that shares memory so.
+#![deny(clippy::indexing_slicing, clippy::panic)]
+
+mod assembly;
+pub mod device;
+mod dma;
+pub mod error;
+mod feature;
+pub mod function;
+mod irqs;
+mod link;
+pub mod server;
+mod session;
+mod wire;
+
+pub use device::Device;
+pub use error::ServeError;
+pub use function::{Doorbell, Served};
+pub use server::{Server, Stopper};

@@ -1,0 +1,258 @@
+//! One connection: commands in, replies out, and calls the other way while both go on.
+//!
+//! The serving thread takes commands; any thread of the device, it too, may call the client meanwhile, for memory that it did
+//! not share. There is no thread for receiving. Whoever waits for something first receives for all: replies go to their callers,
+//! commands to a queue, and when the receiver has what it came for, another of those who wait goes on. So a command costs no
+//! hand-over between threads, a call made while a command is served cannot wait for itself, and commands are not taken out of
+//! turn. What is queued meanwhile is bounded; a client that sends more than that loses the connection.
+//!
+//! Nothing here waits for ever: a call has [`CALL_PATIENCE`], sending has [`SEND_PATIENCE`], and everything ends when the
+//! server is stopped.
+
+use crate::assembly::{Assembly, Received};
+use crate::wire::{Command, Header, Kind, Message};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown, sendmsg, shutdown};
+use std::collections::{HashMap, VecDeque};
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use vioduct_virtio_device::EventFd;
+
+/// How long a client may take to answer a call.
+pub(crate) const CALL_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a client may leave a reply unread.
+const SEND_PATIENCE: Duration = Duration::from_secs(10);
+/// Commands that may wait while something else is received.
+const MAX_QUEUED: usize = 4096;
+/// Bytes of them.
+const MAX_QUEUED_LEN: usize = 16 << 20;
+
+/// A connected client.
+#[derive(Debug)]
+pub(crate) struct Link {
+    socket: OwnedFd,
+    stop: Arc<EventFd>,
+    assembly: Mutex<Assembly>,
+    sending: Mutex<()>,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default, Debug)]
+struct State {
+    receiving: bool,
+    commands: VecDeque<Message>,
+    commands_len: usize,
+    calls: HashMap<u16, Call>,
+    next_call: u16,
+    end: Option<&'static str>,
+}
+
+#[derive(Debug)]
+enum Call {
+    Waiting,
+    Answered(Message),
+}
+
+impl State {
+    fn accept(&mut self, received: Received) {
+        match received {
+            Received::Message(message) if message.header.kind() == Kind::Reply => {
+                // A reply to nobody, or a late one, says nothing.
+                if let Some(call) = self.calls.get_mut(&message.header.id) {
+                    *call = Call::Answered(message);
+                }
+            }
+            Received::Message(message) => {
+                self.commands_len += message.payload.len();
+                self.commands.push_back(message);
+                if self.commands.len() > MAX_QUEUED || self.commands_len > MAX_QUEUED_LEN {
+                    self.finish("more commands at once than are kept");
+                }
+            }
+            Received::Nothing => {}
+            Received::End(why) => self.finish(why),
+        }
+    }
+
+    fn finish(&mut self, why: &'static str) {
+        self.end.get_or_insert(why);
+    }
+
+    fn next_command(&mut self) -> Option<Message> {
+        let message = self.commands.pop_front()?;
+        self.commands_len -= message.payload.len();
+        Some(message)
+    }
+
+    /// The message that answers call `id`, which is then over.
+    fn take_answer(&mut self, id: u16) -> Option<Message> {
+        match self.calls.remove(&id)? {
+            Call::Answered(message) => Some(message),
+            Call::Waiting => {
+                self.calls.insert(id, Call::Waiting);
+                None
+            }
+        }
+    }
+
+    fn begin_call(&mut self) -> Option<u16> {
+        let free = (0..=u16::MAX).map(|step| self.next_call.wrapping_add(step));
+        let id = free.into_iter().find(|id| !self.calls.contains_key(id))?;
+        self.next_call = id.wrapping_add(1);
+        self.calls.insert(id, Call::Waiting);
+        Some(id)
+    }
+}
+
+impl Link {
+    pub(crate) fn new(socket: OwnedFd, stop: Arc<EventFd>) -> Self {
+        Self {
+            socket,
+            stop,
+            assembly: Mutex::default(),
+            sending: Mutex::default(),
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// The next command, or why there is none any more.
+    pub(crate) fn next_command(&self) -> Result<Message, &'static str> {
+        self.wait(None, State::next_command).ok_or_else(|| self.lock().end.unwrap_or("the server stops"))
+    }
+
+    /// Asks the client, and returns its reply: `None` if none came in time, or it was an error.
+    pub(crate) fn call(&self, command: Command, payload: &[&[u8]]) -> Option<Message> {
+        let id = self.lock().begin_call()?;
+        let header = Header::command(id, command, payload.iter().map(|part| part.len()).sum());
+        self.send(header, payload, &[]);
+        let reply = self.wait(Some(Instant::now() + CALL_PATIENCE), |state| state.take_answer(id));
+        self.lock().calls.remove(&id);
+        reply.filter(|reply| reply.header.command == command as u16 && !reply.header.is_error())
+    }
+
+    /// Sends a whole message. If that cannot be done the connection ends.
+    pub(crate) fn send(&self, header: Header, payload: &[&[u8]], fds: &[BorrowedFd<'_>]) {
+        let message = [&[&header.encode()[..]], payload].concat().concat();
+        let sent = {
+            let _turn = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
+            self.send_all(&message, fds)
+        };
+        if sent.is_none() {
+            self.close("the client takes no replies");
+        }
+    }
+
+    /// Ends the connection, and with it what anyone waits for.
+    pub(crate) fn close(&self, why: &'static str) {
+        self.lock().finish(why);
+        // Whoever receives sees the end; an error says that it is there already.
+        let _ = shutdown(&self.socket, Shutdown::Both);
+        self.changed.notify_all();
+    }
+
+    fn send_all(&self, mut message: &[u8], mut fds: &[BorrowedFd<'_>]) -> Option<()> {
+        let deadline = Instant::now() + SEND_PATIENCE;
+        while !message.is_empty() {
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(crate::wire::MAX_FDS))];
+            let mut control = SendAncillaryBuffer::new(&mut space);
+            if !fds.is_empty() {
+                control.push(SendAncillaryMessage::ScmRights(fds));
+            }
+            let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+            match sendmsg(&self.socket, &[IoSlice::new(message)], &mut control, flags) {
+                Ok(count) => {
+                    message = message.get(count..)?;
+                    fds = &[];
+                }
+                Err(Errno::AGAIN) => self.ready(PollFlags::OUT, Some(deadline))?,
+                Err(Errno::INTR) => {}
+                Err(_) => return None,
+            }
+        }
+        Some(())
+    }
+
+    /// Waits until `found` finds something, and receives for all who wait when nobody else does.
+    fn wait<T>(
+        &self,
+        deadline: Option<Instant>,
+        mut found: impl FnMut(&mut State) -> Option<T>,
+    ) -> Option<T> {
+        let mut state = self.lock();
+        loop {
+            if let Some(found) = found(&mut state) {
+                return Some(found);
+            }
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if state.end.is_some() || left.is_some_and(|left| left.is_zero()) {
+                return None;
+            }
+            if state.receiving {
+                let patience = left.unwrap_or(CALL_PATIENCE);
+                let woken = self.changed.wait_timeout(state, patience);
+                state = woken.unwrap_or_else(PoisonError::into_inner).0;
+                continue;
+            }
+            state.receiving = true;
+            drop(state);
+            let received = self.receive(deadline);
+            state = self.lock();
+            state.receiving = false;
+            state.accept(received);
+            self.changed.notify_all();
+        }
+    }
+
+    /// One message, or [`Received::Nothing`] at the deadline.
+    fn receive(&self, deadline: Option<Instant>) -> Received {
+        let mut assembly = self.assembly.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            match assembly.receive(self.socket.as_fd()) {
+                Received::Nothing => {}
+                received => return received,
+            }
+            if self.ready(PollFlags::IN, deadline).is_none() {
+                let stopped = is_ready(&*self.stop);
+                return if stopped { Received::End("the server stops") } else { Received::Nothing };
+            }
+        }
+    }
+
+    /// Waits for the socket. `None` at the deadline, and when the server stops.
+    fn ready(&self, wanted: PollFlags, deadline: Option<Instant>) -> Option<()> {
+        loop {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            let timeout = left.map(|left| Timespec {
+                tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+                tv_nsec: left.subsec_nanos().into(),
+            });
+            let mut fds = [PollFd::new(&self.socket, wanted), PollFd::new(&*self.stop, PollFlags::IN)];
+            match poll(&mut fds, timeout.as_ref()) {
+                Ok(0) => return None,
+                Ok(_) => {
+                    let [socket, stop] = fds;
+                    let stopping = !stop.revents().is_empty();
+                    return (!stopping && !socket.revents().is_empty()).then_some(());
+                }
+                Err(Errno::INTR) => {}
+                Err(_) => return None,
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether there is something to read, now.
+fn is_ready(fd: impl AsFd) -> bool {
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&now)).is_ok_and(|count| count > 0)
+}

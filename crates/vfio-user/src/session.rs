@@ -1,0 +1,301 @@
+//! One client's time with a device: what each of its commands does.
+
+use crate::device::{Device, REGIONS};
+use crate::dma::{ClientMemory, Mappings, PAGE_LEN, Remote, piece_len};
+use crate::feature::DeviceFeature;
+use crate::irqs;
+use crate::link::Link;
+use crate::wire::{
+    Access, Answer, Capabilities, DmaMap, DmaUnmap, Feature, Kind, MAX_FDS, Message, Payload, Refusal,
+    Request, Shape, SmallWrite, VersionRequest, version_reply,
+};
+use std::collections::BTreeSet;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use vioduct_virtio_device::{EventFd, RateLimit};
+
+/// A connected client and its device.
+pub(crate) struct Session<'a> {
+    device: &'a mut Device,
+    link: Arc<Link>,
+    /// What it can do, once it has said so.
+    client: Option<Capabilities>,
+    mappings: Mappings,
+    /// Addresses of pages that the device has written and the client has not asked about.
+    dirty: BTreeSet<u64>,
+    activity: Activity,
+    refusals: RateLimit,
+}
+
+/// Whether the device may work. A client that comes back to a device that a driver left running maps its memory first, piece
+/// by piece; the device waits until the client touches it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Activity {
+    Settling,
+    Running,
+}
+
+/// A reply that is no error.
+#[derive(Default)]
+struct Reply {
+    payload: Vec<u8>,
+    fds: Vec<Arc<EventFd>>,
+}
+
+impl From<Payload> for Reply {
+    fn from(payload: Payload) -> Self {
+        Self { payload: payload.into_bytes(), fds: Vec::new() }
+    }
+}
+
+impl<'a> Session<'a> {
+    pub(crate) fn new(device: &'a mut Device, link: Arc<Link>) -> Self {
+        Self {
+            device,
+            link,
+            client: None,
+            mappings: Mappings::default(),
+            dirty: BTreeSet::new(),
+            activity: Activity::Settling,
+            refusals: RateLimit::default(),
+        }
+    }
+
+    /// Serves until the client goes, or the server stops; why it ended.
+    pub(crate) fn run(mut self) -> &'static str {
+        let why = loop {
+            match self.link.next_command() {
+                Ok(message) => self.answer(message),
+                Err(why) => break why,
+            }
+        };
+        self.finish(why);
+        why
+    }
+
+    /// The specification, "Client Disconnection": memory and interrupt descriptors go, and the device's state stays.
+    fn finish(&mut self, why: &'static str) {
+        self.link.close(why);
+        self.device.function().pause();
+        self.device.function().replace_memory(ClientMemory::none());
+        self.device.irqs().disconnect();
+    }
+
+    fn answer(&mut self, message: Message) {
+        let header = message.header;
+        let outcome = self.obey(message);
+        if let Err(refusal) = outcome
+            && let Some(suppressed) = self.refusals.admit()
+        {
+            tracing::warn!(command = header.command, suppressed, "vfio-user client refused: {refusal:?}");
+        }
+        match (header.answer(), outcome) {
+            (Answer::Unwanted, _) => {}
+            (Answer::Wanted, Ok(Reply { payload, fds })) => {
+                let fds: Vec<_> = fds.iter().map(|fd| fd.as_fd()).collect();
+                self.link.send(header.reply(payload.len()), &[&payload], &fds);
+            }
+            (Answer::Wanted, Err(refusal)) => self.link.send(header.refusal(refusal), &[], &[]),
+        }
+    }
+
+    fn obey(&mut self, message: Message) -> Result<Reply, Refusal> {
+        let Message { header, payload, fds } = message;
+        if header.kind() != Kind::Command {
+            return Err(Refusal::Invalid);
+        }
+        let shape = Shape::of(header.command).ok_or(Refusal::Unsupported)?;
+        let request = Request::decode(shape, &payload, fds.len())?;
+        match (request, self.client) {
+            (Request::Version(request), None) => Ok(self.version(&request)),
+            (Request::Version(_), Some(_)) | (_, None) => Err(Refusal::Invalid),
+            (request, Some(client)) => self.obey_request(request, client, fds),
+        }
+    }
+
+    fn obey_request(
+        &mut self,
+        request: Request,
+        client: Capabilities,
+        fds: Vec<OwnedFd>,
+    ) -> Result<Reply, Refusal> {
+        match request {
+            Request::Version(_) => Err(Refusal::Invalid),
+            Request::DmaMap(map) => self.dma_map(map, client, fds),
+            Request::DmaUnmap(unmap) => self.dma_unmap(unmap),
+            Request::GetInfo => Ok(device_info()),
+            Request::GetRegionInfo { region } => self.region_info(region),
+            Request::GetRegionIoFds { argsz, region } => self.region_io_fds(argsz, region, client),
+            Request::GetIrqInfo { index } => self.irq_info(index),
+            Request::SetIrqs(request) => self.device.irqs().set(&request, fds).map(|()| Reply::default()),
+            Request::RegionRead(access) => self.region_read(access),
+            Request::RegionWrite(access, data) => self.region_write(access, &data),
+            Request::Reset => self.reset(),
+            Request::WriteMulti(writes) => self.write_multi(&writes),
+            Request::Feature(feature) => self.feature(feature),
+        }
+    }
+
+    fn version(&mut self, request: &VersionRequest) -> Reply {
+        self.client = Some(request.capabilities);
+        Reply { payload: version_reply(&request.capabilities), fds: Vec::new() }
+    }
+
+    fn dma_map(
+        &mut self,
+        map: DmaMap,
+        client: Capabilities,
+        mut fds: Vec<OwnedFd>,
+    ) -> Result<Reply, Refusal> {
+        let max_data_len = piece_len(client.max_data_xfer_size);
+        let remote = Remote { link: self.link.clone(), max_data_len };
+        self.change_memory(|mappings| mappings.add(map, fds.pop(), remote))?;
+        Ok(Reply::default())
+    }
+
+    /// The reply is the request (the specification, "VFIO_USER_DMA_UNMAP").
+    fn dma_unmap(&mut self, unmap: DmaUnmap) -> Result<Reply, Refusal> {
+        self.change_memory(|mappings| mappings.remove(unmap))?;
+        let (flags, address, len) = match unmap {
+            DmaUnmap::One { address, len } => (0, address, len),
+            DmaUnmap::All => (DmaUnmap::ALL, 0, 0),
+        };
+        Ok(Payload::default().u32(24).u32(flags).u64(address).u64(len).into())
+    }
+
+    /// Changes what is mapped while the device does not use it. Afterwards nothing of what was unmapped is used.
+    fn change_memory<T>(
+        &mut self,
+        change: impl FnOnce(&mut Mappings) -> Result<T, Refusal>,
+    ) -> Result<T, Refusal> {
+        if self.activity == Activity::Settling {
+            return change(&mut self.mappings);
+        }
+        self.device.function().pause();
+        let outcome = change(&mut self.mappings);
+        self.device.function().replace_memory(self.mappings.memory());
+        self.device.function().resume();
+        outcome
+    }
+
+    /// The client touches the device: what it wanted to map at first is mapped.
+    fn settle(&mut self) {
+        if self.activity == Activity::Settling {
+            self.activity = Activity::Running;
+            self.device.function().replace_memory(self.mappings.memory());
+            self.device.function().resume();
+        }
+    }
+
+    fn region_info(&self, region: u32) -> Result<Reply, Refusal> {
+        const READ_WRITE: u32 = 3;
+        let len = self.device.region_len(region)?;
+        let flags = if len > 0 { READ_WRITE } else { 0 };
+        Ok(Payload::default().u32(32).u32(flags).u32(region).u32(0).u64(len).u64(0).into())
+    }
+
+    /// An eventfd for each doorbell, as many as the client takes in one message. Where its room is too small, the reply says how
+    /// much it takes.
+    fn region_io_fds(&mut self, argsz: u32, region: u32, client: Capabilities) -> Result<Reply, Refusal> {
+        const SUB_REGION_LEN: u32 = 40;
+        const DATAMATCH: u32 = 1;
+        self.device.region_len(region)?;
+        let max_fds = usize::try_from(client.max_msg_fds).unwrap_or(usize::MAX).min(MAX_FDS);
+        let doorbells = self.device.function().doorbells().into_iter().enumerate();
+        let offered: Vec<_> = doorbells.filter(|(_, at)| u32::from(at.bar) == region).take(max_fds).collect();
+        let count = u32::try_from(offered.len()).unwrap_or(u32::MAX);
+        let needed = count.saturating_mul(SUB_REGION_LEN).saturating_add(16);
+        let head = Payload::default().u32(needed).u32(0).u32(region).u32(count);
+        if argsz < needed {
+            return Ok(head.into());
+        }
+        let fds = offered.iter().map(|_| EventFd::new().map(Arc::new)).collect::<Result<Vec<_>, _>>();
+        let fds = fds.map_err(|_| Refusal::Full)?;
+        self.settle();
+        self.device.function().pause();
+        for ((index, _), kick) in offered.iter().zip(&fds) {
+            self.device.function().set_doorbell(*index, kick.clone());
+        }
+        self.device.function().resume();
+        let payload = (0u32..).zip(offered).fold(head, |payload, (fd_index, (_, at))| {
+            let flags = if at.datamatch.is_some() { DATAMATCH } else { 0 };
+            let place = payload.u64(at.offset).u64(at.len.into()).u32(fd_index);
+            place.u32(IOEVENTFD).u32(flags).u32(0).u64(at.datamatch.unwrap_or(0))
+        });
+        Ok(Reply { payload: payload.into_bytes(), fds })
+    }
+
+    fn irq_info(&self, index: u32) -> Result<Reply, Refusal> {
+        let (flags, count) = self.device.irqs().info(index)?;
+        Ok(Payload::default().u32(16).u32(flags).u32(index).u32(count).into())
+    }
+
+    fn region_read(&mut self, access: Access) -> Result<Reply, Refusal> {
+        self.settle();
+        let mut data = vec![0; access.count as usize];
+        self.device.read(access.region, access.offset, &mut data)?;
+        Ok(echo(access).bytes(&data).into())
+    }
+
+    fn region_write(&mut self, access: Access, data: &[u8]) -> Result<Reply, Refusal> {
+        self.settle();
+        self.device.write(access.region, access.offset, data)?;
+        Ok(echo(access).into())
+    }
+
+    /// In order, up to the first that cannot be.
+    fn write_multi(&mut self, writes: &[SmallWrite]) -> Result<Reply, Refusal> {
+        self.settle();
+        for write in writes {
+            self.device.write(write.access.region, write.access.offset, write.data())?;
+        }
+        Ok(Payload::default().u64(writes.len() as u64).into())
+    }
+
+    fn reset(&mut self) -> Result<Reply, Refusal> {
+        self.device.reset();
+        Ok(Reply::default())
+    }
+
+    fn feature(&mut self, feature: Feature) -> Result<Reply, Refusal> {
+        let head = Payload::default();
+        let payload = match DeviceFeature::decode(&feature)? {
+            DeviceFeature::Probe => head.u32(feature.argsz).u32(feature.flags).bytes(&feature.data),
+            DeviceFeature::StartLog => {
+                self.change_memory(Mappings::start_log)?;
+                self.dirty.clear();
+                let ranges = feature.data.get(8..).unwrap_or_default();
+                head.u32(feature.argsz).u32(feature.flags).u64(PAGE_LEN).bytes(ranges)
+            }
+            DeviceFeature::StopLog => {
+                self.change_memory(Mappings::stop_log)?;
+                head.u32(feature.argsz).u32(feature.flags)
+            }
+            DeviceFeature::ReportLog(report) => {
+                if !self.mappings.is_logging() {
+                    return Err(Refusal::Invalid);
+                }
+                let needed = 8 + 24 + report.bitmap_len() as u32;
+                let head = head.u32(needed).u32(feature.flags).bytes(&feature.data);
+                if feature.argsz < needed {
+                    return Ok(head.into());
+                }
+                self.dirty.extend(self.mappings.take_dirty());
+                head.bytes(&report.take(&mut self.dirty))
+            }
+        };
+        Ok(payload.into())
+    }
+}
+
+/// A kind of sub-region: one whose writes count up an eventfd.
+const IOEVENTFD: u32 = 0;
+
+fn device_info() -> Reply {
+    const RESET_AND_PCI: u32 = 3;
+    Payload::default().u32(16).u32(RESET_AND_PCI).u32(REGIONS).u32(irqs::TYPES).into()
+}
+
+fn echo(access: Access) -> Payload {
+    Payload::default().u64(access.offset).u32(access.region).u32(access.count)
+}

@@ -1,0 +1,79 @@
+//! VERSION: the first message of a client, and the capabilities of both ends.
+
+use super::{Fields, MAX_DATA_LEN, OFFERED_FDS};
+use crate::dma::MAX_MAPPINGS;
+use serde::{Deserialize, Serialize};
+
+/// The version spoken.
+const MAJOR: u16 = 0;
+const MINOR: u16 = 0;
+/// The pages that mappings are made of, in bytes.
+const PAGE_SIZES: u64 = 4096;
+
+/// What a client proposes.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct VersionRequest {
+    pub(crate) capabilities: Capabilities,
+}
+
+/// What the other end can do, where it says so; what is not known here is ignored.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Capabilities {
+    /// Descriptors that it takes in one message.
+    pub(crate) max_msg_fds: u64,
+    /// Bytes of data that it takes in one message.
+    pub(crate) max_data_xfer_size: u64,
+    pub(crate) max_dma_maps: u64,
+    pub(crate) pgsizes: u64,
+    pub(crate) write_multiple: bool,
+}
+
+impl Default for Capabilities {
+    fn default() -> Self {
+        Self {
+            max_msg_fds: 1,
+            max_data_xfer_size: MAX_DATA_LEN as u64,
+            max_dma_maps: 65535,
+            pgsizes: PAGE_SIZES,
+            write_multiple: false,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct VersionData {
+    capabilities: Capabilities,
+}
+
+impl VersionRequest {
+    /// `None` for another major version, and for data that are not JSON, end without NUL or are of other types than they should.
+    pub(super) fn decode(mut fields: Fields<'_>) -> Option<Self> {
+        let (major, _minor) = (fields.u16()?, fields.u16()?);
+        if major != MAJOR {
+            return None;
+        }
+        let data = match fields.rest() {
+            [] => VersionData::default(),
+            [json @ .., 0] => serde_json::from_slice(json).ok()?,
+            _ => return None,
+        };
+        // A client that takes no data cannot reply to a DMA_READ, nor read a region.
+        (data.capabilities.max_data_xfer_size > 0).then_some(Self { capabilities: data.capabilities })
+    }
+}
+
+/// The payload of the reply. The minor version is 0, which every client of the same major version speaks.
+pub(crate) fn version_reply(client: &Capabilities) -> Vec<u8> {
+    let capabilities = Capabilities {
+        max_msg_fds: OFFERED_FDS as u64,
+        max_data_xfer_size: MAX_DATA_LEN as u64,
+        max_dma_maps: MAX_MAPPINGS as u64,
+        pgsizes: PAGE_SIZES,
+        write_multiple: client.write_multiple,
+    };
+    let json = serde_json::to_vec(&VersionData { capabilities })
+        .expect("invariant: numbers and booleans have a JSON form");
+    [&MAJOR.to_ne_bytes()[..], &MINOR.to_ne_bytes(), &json, &[0]].concat()
+}
