@@ -11,30 +11,48 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
 use vioduct_spec::ring::DESCRIPTOR_SIZE;
 
-/// A descriptor as it lies in memory, of either layout: read once, used from this copy.
+/// A descriptor as it lies in memory, of either layout: read once, used from this copy. Two words, so that it travels in two
+/// registers: as four fields it goes through the stack, where it is stored and loaded in pieces that do not match
+/// (docs/decisions/0003).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Descriptor {
     pub(crate) addr: u64,
-    pub(crate) len: u32,
-    /// Split: flags. Packed: buffer id.
-    pub(crate) third: u16,
-    /// Split: next. Packed: flags.
-    pub(crate) fourth: u16,
+    rest: u64,
 }
 
 impl Descriptor {
-    const fn from_words(addr: u64, word: u64) -> Self {
-        Self { addr, len: word as u32, third: (word >> 32) as u16, fourth: (word >> 48) as u16 }
+    #[inline(always)]
+    pub(crate) const fn new(addr: u64, len: u32, third: u16, fourth: u16) -> Self {
+        Self { addr, rest: len as u64 | (third as u64) << 32 | (fourth as u64) << 48 }
+    }
+
+    #[inline(always)]
+    pub(crate) const fn len(self) -> u32 {
+        self.rest as u32
+    }
+
+    /// Split: flags. Packed: buffer id.
+    #[inline(always)]
+    pub(crate) const fn third(self) -> u16 {
+        (self.rest >> 32) as u16
+    }
+
+    /// Split: next. Packed: flags.
+    #[inline(always)]
+    pub(crate) const fn fourth(self) -> u16 {
+        (self.rest >> 48) as u16
+    }
+
+    /// The same with another last field.
+    #[inline(always)]
+    pub(crate) const fn with_fourth(self, fourth: u16) -> Self {
+        Self::new(self.addr, self.len(), self.third(), fourth)
     }
 
     /// A descriptor from its 16 bytes.
     pub(crate) const fn from_bytes(bytes: [u8; DESCRIPTOR_SIZE]) -> Self {
         let both = u128::from_le_bytes(bytes);
-        Self::from_words(both as u64, (both >> 64) as u64)
-    }
-
-    const fn second_word(self) -> u64 {
-        self.len as u64 | (self.third as u64) << 32 | (self.fourth as u64) << 48
+        Self { addr: both as u64, rest: (both >> 64) as u64 }
     }
 }
 
@@ -80,7 +98,7 @@ pub(crate) unsafe fn load_descriptor_at(host: NonNull<u8>, index: usize, order: 
         (AtomicU64::from_ptr(words), AtomicU64::from_ptr(words.add(1)))
     };
     let rest = u64::from_le(rest.load(order));
-    Descriptor::from_words(u64::from_le(addr.load(Ordering::Relaxed)), rest)
+    Descriptor { addr: u64::from_le(addr.load(Ordering::Relaxed)), rest }
 }
 
 /// An area that is mapped into this process.
@@ -190,7 +208,7 @@ impl Area for Mapped {
     fn load_descriptor(&self, index: usize, order: Ordering) -> Result<Descriptor, MemoryFault> {
         let (addr, rest) = self.descriptor(index)?;
         let rest = u64::from_le(rest.load(order));
-        Ok(Descriptor::from_words(u64::from_le(addr.load(Ordering::Relaxed)), rest))
+        Ok(Descriptor { addr: u64::from_le(addr.load(Ordering::Relaxed)), rest })
     }
 
     #[inline(always)]
@@ -202,7 +220,7 @@ impl Area for Mapped {
     ) -> Result<(), MemoryFault> {
         let (addr, rest) = self.descriptor(index)?;
         addr.store(descriptor.addr.to_le(), Ordering::Relaxed);
-        rest.store(descriptor.second_word().to_le(), order);
+        rest.store(descriptor.rest.to_le(), order);
         Ok(())
     }
 
@@ -214,7 +232,7 @@ impl Area for Mapped {
         order: Ordering,
     ) -> Result<(), MemoryFault> {
         let (_, rest) = self.descriptor(index)?;
-        rest.store(descriptor.second_word().to_le(), order);
+        rest.store(descriptor.rest.to_le(), order);
         Ok(())
     }
 
@@ -279,7 +297,7 @@ impl Area for Remote {
         let at = index * DESCRIPTOR_SIZE;
         // The last field first, and from this message alone: what came before it in the peer's order is then in the second.
         let fourth = self.load_u16(at + 14, order)?;
-        Ok(Descriptor { fourth, ..Descriptor::from_bytes(self.load(at)?) })
+        Ok(Descriptor::from_bytes(self.load(at)?).with_fourth(fourth))
     }
 
     fn store_descriptor(
@@ -299,7 +317,7 @@ impl Area for Remote {
         order: Ordering,
     ) -> Result<(), MemoryFault> {
         let at = index * DESCRIPTOR_SIZE + 8;
-        let [a, b, c, d, e, f, g, h] = descriptor.second_word().to_le_bytes();
+        let [a, b, c, d, e, f, g, h] = descriptor.rest.to_le_bytes();
         self.store(at, &[a, b, c, d, e, f])?;
         self.store_u16(at + 6, u16::from_le_bytes([g, h]), order)
     }

@@ -119,7 +119,7 @@ impl Area for Modelled {
         let (addr, len, third, fourth) = &self.fields.descriptors[index];
         let fourth = fourth.load(self.load_order(order));
         let (len, third) = (len.load(Ordering::Relaxed), third.load(Ordering::Relaxed));
-        Ok(Descriptor { addr: addr.load(Ordering::Relaxed), len, third, fourth })
+        Ok(Descriptor::new(addr.load(Ordering::Relaxed), len, third, fourth))
     }
 
     fn store_descriptor(
@@ -139,9 +139,9 @@ impl Area for Modelled {
         order: Ordering,
     ) -> Result<(), MemoryFault> {
         let (_, len, third, fourth) = &self.fields.descriptors[index];
-        len.store(descriptor.len, Ordering::Relaxed);
-        third.store(descriptor.third, Ordering::Relaxed);
-        fourth.store(descriptor.fourth, self.store_order(order));
+        len.store(descriptor.len(), Ordering::Relaxed);
+        third.store(descriptor.third(), Ordering::Relaxed);
+        fourth.store(descriptor.fourth(), self.store_order(order));
         Ok(())
     }
 

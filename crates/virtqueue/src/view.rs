@@ -80,7 +80,9 @@ impl Reader<'_> {
         let mut descriptors =
             Vec::from([format!("{:>5} {:>12} {:>6}  {:<20} {}", "desc", "addr", "len", "flags", "next")]);
         for index in 0..usize::from(size) {
-            let Descriptor { addr, len, third: flags, fourth: next } = self.descriptor(index)?;
+            let descriptor = self.descriptor(index)?;
+            let (addr, len) = (descriptor.addr, descriptor.len());
+            let (flags, next) = (descriptor.third(), descriptor.fourth());
             let link = if flags & DESC_F_NEXT == 0 { String::new() } else { next.to_string() };
             descriptors.push(format!("{index:>5} {addr:>#12x} {len:>6}  {:<20} {link}", buffer_flags(flags)));
         }
@@ -118,7 +120,9 @@ impl Reader<'_> {
         );
         let mut descriptors = Vec::from([heading]);
         for index in 0..usize::from(size) {
-            let Descriptor { addr, len, third: id, fourth: flags } = self.descriptor(index)?;
+            let descriptor = self.descriptor(index)?;
+            let (addr, len) = (descriptor.addr, descriptor.len());
+            let (id, flags) = (descriptor.third(), descriptor.fourth());
             let bit = |mask: u16| u16::from(flags & mask != 0);
             descriptors.push(format!(
                 "{index:>5} {addr:>#12x} {len:>6} {id:>5}  {:<20} {:>5} {:>4}",

@@ -59,7 +59,7 @@ impl<A: Area> Ring<A> {
     fn pending(&self) -> Result<bool, QueueError> {
         let next =
             self.areas.descriptors.load_descriptor(usize::from(self.available.index), Ordering::Acquire)?;
-        Ok(self.outstanding < self.size && is_available(next.fourth, self.available.wrap))
+        Ok(self.outstanding < self.size && is_available(next.fourth(), self.available.wrap))
     }
 
     pub(crate) fn poll(&mut self) -> Result<MoreWork, QueueError> {
@@ -70,7 +70,7 @@ impl<A: Area> Ring<A> {
     pub(crate) fn pop(&mut self, buffers: &mut Buffers) -> Result<Option<Box<Body>>, QueueError> {
         let first =
             self.areas.descriptors.load_descriptor(usize::from(self.available.index), Ordering::Acquire)?;
-        if !is_available(first.fourth, self.available.wrap) || self.outstanding >= self.size {
+        if !is_available(first.fourth(), self.available.wrap) || self.outstanding >= self.size {
             return Ok(None);
         }
         let mut body = buffers.take();
@@ -86,10 +86,10 @@ impl<A: Area> Ring<A> {
     #[inline(always)]
     fn fill(&self, first: Descriptor, buffers: &mut Buffers, body: &mut Body) -> Result<(), QueueError> {
         // The commonest chain goes the shortest way; a loop in here would double it.
-        let id = if first.fourth & (DESC_F_INDIRECT | DESC_F_NEXT) == 0 {
-            buffers.append_only(body, IoAddr(first.addr), first.len, first.fourth)?;
+        let id = if first.fourth() & (DESC_F_INDIRECT | DESC_F_NEXT) == 0 {
+            buffers.append_only(body, IoAddr(first.addr), first.len(), first.fourth())?;
             body.descriptors = 1;
-            first.third
+            first.third()
         } else {
             self.walk(first, buffers, body)?
         };
@@ -111,7 +111,7 @@ impl<A: Area> Ring<A> {
         let mut descriptor = first;
         loop {
             body.descriptors += 1;
-            let flags = descriptor.fourth;
+            let flags = descriptor.fourth();
             if flags & DESC_F_INDIRECT != 0 {
                 // virtio 1.3 §2.8.19: not unless negotiated, nor in a list that NEXT links.
                 let linked = flags & DESC_F_NEXT != 0 || body.descriptors > 1;
@@ -119,11 +119,11 @@ impl<A: Area> Ring<A> {
                     return Err(QueueError::Indirect);
                 }
                 self.walk_table(descriptor, buffers, body)?;
-                return finish(body).map(|()| descriptor.third);
+                return finish(body).map(|()| descriptor.third());
             }
-            buffers.append(body, IoAddr(descriptor.addr), descriptor.len, flags)?;
+            buffers.append(body, IoAddr(descriptor.addr), descriptor.len(), flags)?;
             if flags & DESC_F_NEXT == 0 {
-                return finish(body).map(|()| descriptor.third);
+                return finish(body).map(|()| descriptor.third());
             }
             if CHECKED && body.descriptors >= self.size {
                 return Err(QueueError::ChainTooLong);
@@ -142,17 +142,17 @@ impl<A: Area> Ring<A> {
         buffers: &mut Buffers,
         body: &mut Body,
     ) -> Result<(), QueueError> {
-        let table = buffers.table(IoAddr(descriptor.addr), descriptor.len)?;
+        let table = buffers.table(IoAddr(descriptor.addr), descriptor.len())?;
         // virtio 1.3 §2.8.17: no longer than the queue.
         if CHECKED && table.entries > self.size {
             return Err(QueueError::ChainTooLong);
         }
         for index in 0..table.entries {
             let entry = buffers.entry(&table, index)?;
-            if entry.fourth & DESC_F_INDIRECT != 0 {
+            if entry.fourth() & DESC_F_INDIRECT != 0 {
                 return Err(QueueError::Indirect);
             }
-            buffers.append(body, IoAddr(entry.addr), entry.len, entry.fourth)?;
+            buffers.append(body, IoAddr(entry.addr), entry.len(), entry.fourth())?;
         }
         Ok(())
     }
@@ -161,12 +161,7 @@ impl<A: Area> Ring<A> {
     #[inline(always)]
     pub(crate) fn push_used(&mut self, used: Used) -> Result<(), QueueError> {
         let written = if used.written == 0 { 0 } else { DESC_F_WRITE };
-        let descriptor = Descriptor {
-            addr: 0,
-            len: used.written,
-            third: used.id,
-            fourth: used_bits(self.used.wrap) | written,
-        };
+        let descriptor = Descriptor::new(0, used.written, used.id, used_bits(self.used.wrap) | written);
         if self.held.is_none() {
             self.held = Some((self.used.index, descriptor));
         } else {

@@ -60,7 +60,7 @@ impl<A: Area, T> Ring<A, T> {
     #[inline(always)]
     fn place(&mut self, descriptor: Descriptor) -> Result<(), QueueError> {
         let at = self.available;
-        let marked = Descriptor { fourth: descriptor.fourth | available_bits(at.wrap), ..descriptor };
+        let marked = descriptor.with_fourth(descriptor.fourth() | available_bits(at.wrap));
         if self.held.is_none() {
             self.held = Some((at.index, marked));
         } else {
@@ -96,7 +96,7 @@ impl<A: Area, T> Ring<A, T> {
         for (part, flags) in pieces {
             left -= 1;
             let flags = if left == 0 { flags } else { flags | DESC_F_NEXT };
-            self.place(Descriptor { addr: part.addr.0, len: part.len, third: id, fourth: flags })?;
+            self.place(Descriptor::new(part.addr.0, part.len, id, flags))?;
         }
         self.post(id, count, writable_len, token);
         Ok(())
@@ -116,15 +116,15 @@ impl<A: Area, T> Ring<A, T> {
         let pieces =
             readable.iter().map(|part| (part, 0)).chain(writable.iter().map(|part| (part, DESC_F_WRITE)));
         for (position, (part, flags)) in pieces.enumerate() {
-            let entry = Descriptor { addr: part.addr.0, len: part.len, third: 0, fourth: flags };
+            let entry = Descriptor::new(part.addr.0, part.len, 0, flags);
             indirect.store(first + position, entry)?;
         }
-        self.place(Descriptor {
-            addr: indirect.table_address(id).0,
-            len: Indirect::<A>::table_len(readable.len() + writable.len()),
-            third: id,
-            fourth: DESC_F_INDIRECT,
-        })?;
+        self.place(Descriptor::new(
+            indirect.table_address(id).0,
+            Indirect::<A>::table_len(readable.len() + writable.len()),
+            id,
+            DESC_F_INDIRECT,
+        ))?;
         self.post(id, 1, writable_len, token);
         Ok(())
     }
@@ -146,7 +146,7 @@ impl<A: Area, T> Ring<A, T> {
     pub(crate) fn notification_data(&self) -> u16 {
         let unpublished = self
             .held
-            .map(|(index, first)| RingIndex { index, wrap: Wrap::from_bit(first.fourth & DESC_F_AVAIL) });
+            .map(|(index, first)| RingIndex { index, wrap: Wrap::from_bit(first.fourth() & DESC_F_AVAIL) });
         unpublished.unwrap_or(self.available).to_packed_word()
     }
 
@@ -154,7 +154,8 @@ impl<A: Area, T> Ring<A, T> {
     fn used_descriptor(&self) -> Result<Option<Descriptor>, QueueError> {
         let descriptor =
             self.areas.descriptors.load_descriptor(usize::from(self.used.index), Ordering::Acquire)?;
-        Ok((self.slots.in_flight() != 0 && is_used(descriptor.fourth, self.used.wrap)).then_some(descriptor))
+        Ok((self.slots.in_flight() != 0 && is_used(descriptor.fourth(), self.used.wrap))
+            .then_some(descriptor))
     }
 
     #[inline(always)]
@@ -164,7 +165,7 @@ impl<A: Area, T> Ring<A, T> {
             None => match self.used_descriptor()? {
                 // virtio 1.3 §2.8.4 reserves the length where `WRITE` is clear. There are devices that never set it, so the length is
                 // believed all the same, as far as there was room to write.
-                Some(used) => Reported { id: used.third, written: used.len },
+                Some(used) => Reported { id: used.third(), written: used.len() },
                 None => return Ok(None),
             },
         };

@@ -2,7 +2,7 @@
 
 use crate::CHECKED;
 use crate::area::{Area, Areas, Descriptor};
-use crate::buffers::{Buffers, finish};
+use crate::buffers::{Buffers, Table, finish};
 use crate::chain::Body;
 use crate::device::{MoreWork, Notify, Options, Used};
 use crate::error::{QueueError, SetupError};
@@ -114,17 +114,39 @@ impl<A: Area> Ring<A> {
     fn fill(&self, head: u16, buffers: &mut Buffers, body: &mut Body) -> Result<(), QueueError> {
         let first = self.descriptor(head)?;
         // The commonest chains go the shortest way; a loop in here would double it.
-        match first.third & (DESC_F_INDIRECT | DESC_F_NEXT) {
-            0 => buffers.append_only(body, IoAddr(first.addr), first.len, first.third)?,
-            DESC_F_INDIRECT => {
-                body.clear();
-                self.walk_table(IoAddr(first.addr), first.len, 0, buffers, body)?;
-            }
+        match first.third() & (DESC_F_INDIRECT | DESC_F_NEXT) {
+            0 => buffers.append_only(body, IoAddr(first.addr), first.len(), first.third())?,
+            DESC_F_INDIRECT => self.fill_from_table(first, buffers, body)?,
             _ => self.walk(first, buffers, body)?,
         }
         // The used ring counts buffers, so that each is one here.
         body.descriptors = 1;
         buffers.lend(head, body)
+    }
+
+    #[inline(always)]
+    fn fill_from_table(
+        &self,
+        reference: Descriptor,
+        buffers: &mut Buffers,
+        body: &mut Body,
+    ) -> Result<(), QueueError> {
+        let table = self.table(reference, buffers)?;
+        let first = buffers.entry(&table, 0)?;
+        if first.third() & (DESC_F_INDIRECT | DESC_F_NEXT) == 0 {
+            return buffers.append_only(body, IoAddr(first.addr), first.len(), first.third());
+        }
+        body.clear();
+        self.walk_table(&table, first, 0, buffers, body)
+    }
+
+    /// The table that a descriptor refers to. virtio 1.3 §2.7.5.3.1: not with `NEXT`, nor unless negotiated.
+    #[inline(always)]
+    fn table(&self, reference: Descriptor, buffers: &mut Buffers) -> Result<Table, QueueError> {
+        if !self.options.indirect || reference.third() & DESC_F_NEXT != 0 {
+            return Err(QueueError::Indirect);
+        }
+        buffers.table(IoAddr(reference.addr), reference.len())
     }
 
     #[inline(always)]
@@ -141,23 +163,21 @@ impl<A: Area> Ring<A> {
         body.clear();
         let mut descriptor = first;
         let mut count = 0u16;
-        while descriptor.third & DESC_F_INDIRECT == 0 {
-            buffers.append(body, IoAddr(descriptor.addr), descriptor.len, descriptor.third)?;
-            if descriptor.third & DESC_F_NEXT == 0 {
+        while descriptor.third() & DESC_F_INDIRECT == 0 {
+            buffers.append(body, IoAddr(descriptor.addr), descriptor.len(), descriptor.third())?;
+            if descriptor.third() & DESC_F_NEXT == 0 {
                 return finish(body);
             }
-            descriptor = self.descriptor(descriptor.fourth)?;
+            descriptor = self.descriptor(descriptor.fourth())?;
             count += 1;
             // A chain has no more descriptors than the queue (virtio 1.3 §2.7.5.3.1); one that does may be a loop.
             if CHECKED && count >= self.size {
                 return Err(QueueError::ChainTooLong);
             }
         }
-        // virtio 1.3 §2.7.5.3.1: not with NEXT.
-        if descriptor.third & DESC_F_NEXT != 0 {
-            return Err(QueueError::Indirect);
-        }
-        self.walk_table(IoAddr(descriptor.addr), descriptor.len, count, buffers, body)
+        let table = self.table(descriptor, buffers)?;
+        let first = buffers.entry(&table, 0)?;
+        self.walk_table(&table, first, count, buffers, body)
     }
 
     /// virtio 1.3 §2.7.5.3: the table's descriptors are chained from its first; `WRITE` on the descriptor that refers to the table
@@ -165,34 +185,28 @@ impl<A: Area> Ring<A> {
     #[inline(never)]
     fn walk_table(
         &self,
-        at: IoAddr,
-        len: u32,
+        table: &Table,
+        first: Descriptor,
         before: u16,
         buffers: &mut Buffers,
         body: &mut Body,
     ) -> Result<(), QueueError> {
-        // virtio 1.3 §2.7.5.3.1: not unless negotiated.
-        if !self.options.indirect {
-            return Err(QueueError::Indirect);
-        }
-        let table = buffers.table(at, len)?;
-        let mut index = 0u16;
+        let mut descriptor = first;
         let mut count = before;
         loop {
-            let descriptor = buffers.entry(&table, index)?;
             if CHECKED && count >= self.size {
                 return Err(QueueError::ChainTooLong);
             }
             count += 1;
-            let flags = descriptor.third;
+            let flags = descriptor.third();
             if flags & DESC_F_INDIRECT != 0 {
                 return Err(QueueError::Indirect);
             }
-            buffers.append(body, IoAddr(descriptor.addr), descriptor.len, flags)?;
+            buffers.append(body, IoAddr(descriptor.addr), descriptor.len(), flags)?;
             if flags & DESC_F_NEXT == 0 {
                 return finish(body);
             }
-            index = descriptor.fourth;
+            descriptor = buffers.entry(table, descriptor.fourth())?;
         }
     }
 

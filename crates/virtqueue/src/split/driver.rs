@@ -83,7 +83,7 @@ impl<A: Area, T> Ring<A, T> {
             let next = self.free.next(index);
             // virtio 1.3 §2.7.5.2: the links go up by one and from the last to 0, with IN_ORDER as well as without.
             let (flags, link) = if left == 0 { (flags, 0) } else { (flags | DESC_F_NEXT, next) };
-            let descriptor = Descriptor { addr: part.addr.0, len: part.len, third: flags, fourth: link };
+            let descriptor = Descriptor::new(part.addr.0, part.len, flags, link);
             self.areas.descriptors.store_descriptor(usize::from(index), descriptor, Ordering::Relaxed)?;
             index = next;
         }
@@ -109,15 +109,15 @@ impl<A: Area, T> Ring<A, T> {
         for (position, (part, flags)) in pieces.enumerate() {
             let last = position + 1 == count;
             let (flags, link) = if last { (flags, 0) } else { (flags | DESC_F_NEXT, position as u16 + 1) };
-            let descriptor = Descriptor { addr: part.addr.0, len: part.len, third: flags, fourth: link };
+            let descriptor = Descriptor::new(part.addr.0, part.len, flags, link);
             indirect.store(first + position, descriptor)?;
         }
-        let descriptor = Descriptor {
-            addr: indirect.table_address(head).0,
-            len: Indirect::<A>::table_len(count),
-            third: DESC_F_INDIRECT,
-            fourth: 0,
-        };
+        let descriptor = Descriptor::new(
+            indirect.table_address(head).0,
+            Indirect::<A>::table_len(count),
+            DESC_F_INDIRECT,
+            0,
+        );
         self.areas.descriptors.store_descriptor(usize::from(head), descriptor, Ordering::Relaxed)?;
         let next = self.free.next(head);
         self.free.take(1, next);
