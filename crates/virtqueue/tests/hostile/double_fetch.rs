@@ -224,3 +224,62 @@ fn row06_what_a_chain_says_does_not_follow_later_changes() {
         pair.device.complete(chain, 8).unwrap();
     }
 }
+
+/// Memory in which the driver makes a descriptor available while a message that reads it is half done.
+struct HalfWay {
+    patches: Patchwork,
+    at: u64,
+    publishes: Mutex<Option<[u8; 16]>>,
+}
+
+// SAFETY: no region is ever returned.
+unsafe impl Memory for HalfWay {
+    fn read(&self, at: IoAddr, out: &mut [u8]) -> Result<(), MemoryFault> {
+        if at.0 != self.at || out.len() != 16 {
+            return self.patches.read(at, out);
+        }
+        let (first, second) = out.split_at_mut(8);
+        self.patches.read(at, first)?;
+        if let Some(descriptor) = self.publishes.lock().unwrap().take() {
+            self.patches.poke(self.at, &descriptor);
+        }
+        self.patches.read(IoAddr(at.0 + 8), second)
+    }
+
+    fn write(&self, at: IoAddr, data: &[u8]) -> Result<(), MemoryFault> {
+        self.patches.write(at, data)
+    }
+
+    fn region(&self, _at: IoAddr) -> Option<Region> {
+        None
+    }
+
+    fn reaches(&self, at: IoAddr, len: u64, access: Access) -> bool {
+        self.patches.reaches(at, len, access)
+    }
+}
+
+#[test]
+fn row06_half_a_remote_descriptor_is_not_taken_for_a_whole_one() {
+    let base = 0x10_0000;
+    let descriptor = PackedDescriptor(base + 0x3000, 8, 0, WRITE | AVAIL).to_bytes();
+    let memory = Arc::new(HalfWay {
+        patches: Patchwork::default().with(base, 0x4000, Access::ReadWrite, Place::Remote),
+        at: base,
+        publishes: Mutex::new(Some(descriptor)),
+    });
+    let layout = RingLayout {
+        size: SIZE,
+        descriptor_area: IoAddr(base),
+        driver_area: IoAddr(base + 0x1000),
+        device_area: IoAddr(base + 0x2000),
+    };
+    let shared: Arc<dyn Memory> = memory.clone();
+    let mut device = Queue::new(shared, layout, Features::RING_PACKED, QueuePosition::START).unwrap();
+    // Whether it is seen at once or later, it is seen whole.
+    let popped = std::iter::from_fn(|| Some(device.pop())).take(3).find_map(|outcome| outcome.unwrap());
+    let chain = popped.unwrap();
+    assert_eq!((chain.writable()[0].addr().0, chain.writable_len()), (base + 0x3000, 8));
+    chain.discard();
+    assert!(memory.publishes.lock().unwrap().is_none());
+}

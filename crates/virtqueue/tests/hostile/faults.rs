@@ -55,6 +55,18 @@ fn offer(
     device.pop().map(Option::unwrap)
 }
 
+/// Puts a buffer of one piece behind those before.
+fn put_one(memory: &Arc<Patchwork>, features: Features, index: u16, at: u64, len: u32, flags: u16) {
+    if features.contains(Features::RING_PACKED) {
+        let ring = PackedBytes { memory: memory.clone(), layout: layout() };
+        ring.put_descriptor(index, PackedDescriptor(at, len, index, flags | available(true)));
+    } else {
+        let ring = SplitBytes { memory: memory.clone(), layout: layout() };
+        ring.put_descriptor(index, SplitDescriptor(at, len, flags, 0));
+        ring.offer(&[index]);
+    }
+}
+
 const LAYOUTS: [Features; 2] = [Features::NONE, Features::RING_PACKED];
 
 #[test]
@@ -261,6 +273,49 @@ fn row11_mapped_and_remote_memory_are_judged_alike() {
             assert_eq!(mapped.is_ok(), remote.is_ok(), "{first:x?} {second:x?}");
             if mapped.is_ok() {
                 assert_eq!(mapped, remote);
+            }
+        }
+    }
+}
+
+#[test]
+fn row11_a_region_remembered_is_judged_for_each_buffer_anew() {
+    // The first buffer makes the region the one that is looked at first; the second, of one piece, is found there.
+    let regions =
+        [(BASE + 0x3000, Access::Read), (BASE + 0x4000, Access::Write), (BASE + 0x5000, Access::ReadWrite)];
+    for features in LAYOUTS {
+        for (warm, access) in regions {
+            for (at, len, flags) in [warm, warm + 0xff8, warm - 8, warm + 0x1000].into_iter().flat_map(|at| {
+                [0u32, 8, 9, 0x1000].into_iter().flat_map(move |len| [(at, len, 0), (at, len, WRITE)])
+            }) {
+                let mut memory = rings();
+                for (at, access) in regions {
+                    memory = memory.with(at, 0x1000, access, Place::Mapped);
+                }
+                let memory = Arc::new(memory);
+                let mut device = queue(&memory, features);
+                let warming = if access == Access::Write { WRITE } else { 0 };
+                for (index, (at, len, flags)) in
+                    [(warm, 8, warming), (at, len, flags)].into_iter().enumerate()
+                {
+                    put_one(&memory, features, index as u16, at, len, flags);
+                }
+                device.pop().unwrap().unwrap().discard();
+                let wanted = if flags == WRITE { Access::Write } else { Access::Read };
+                let allowed = |at: u64| match at {
+                    at if at < BASE + 0x3000 => true,
+                    at => regions
+                        .iter()
+                        .any(|(start, access)| at >= *start && at < start + 0x1000 && access.allows(wanted)),
+                };
+                let expected = (at..at + u64::from(len)).all(allowed);
+                match device.pop() {
+                    Ok(chain) => {
+                        chain.unwrap().discard();
+                        assert!(expected, "{features}: {at:#x}+{len:#x} after {warm:#x}");
+                    }
+                    Err(fault) => assert!(!expected && matches!(fault, QueueError::Memory(_)), "{fault}"),
+                }
             }
         }
     }

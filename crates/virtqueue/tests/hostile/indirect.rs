@@ -211,3 +211,30 @@ fn row02_empty_entries_do_not_make_a_table_longer() {
         pair.device.complete(chain, 4).unwrap();
     }
 }
+
+#[test]
+fn row02_direct_descriptors_count_together_with_the_table_behind_them() {
+    for (direct, entries) in (0..4u16).flat_map(|direct| (1..=4u16).map(move |entries| (direct, entries))) {
+        let mut pair = pair(false, 4, Features::INDIRECT_DESC);
+        let table = pair.alloc(256).addr.0;
+        let content: Vec<_> = (0..entries).map(|n| entry(false, GUEST_START, 1, 0, n, entries)).collect();
+        put_table(&*pair.memory, table, &content);
+        let ring = SplitBytes::of(&pair);
+        for index in 0..direct {
+            ring.put_descriptor(index, SplitDescriptor(GUEST_START, 1, NEXT, index + 1));
+        }
+        ring.put_descriptor(direct, SplitDescriptor(table, 16 * u32::from(entries), INDIRECT, 0));
+        ring.offer(&[0]);
+        match pair.device.pop() {
+            Ok(chain) => {
+                let chain = chain.unwrap();
+                assert_eq!(chain.readable_len(), u64::from(direct + entries));
+                chain.discard();
+                assert!(direct + entries <= 4, "{direct} and {entries}");
+            }
+            Err(fault) => {
+                assert_eq!((fault, direct + entries > 4), (QueueError::ChainTooLong, true));
+            }
+        }
+    }
+}
