@@ -39,7 +39,9 @@ pub enum Reason {
         source: io::Error,
     },
     /// The guest stopped otherwise than it should.
-    #[error("the probe's guest stopped by {0}, where it should have reported success: this KVM emulates what it cannot run")]
+    #[error(
+        "the probe's guest stopped by {0}, where it should have reported success: this KVM emulates what it cannot run"
+    )]
     Exit(String),
     /// The guest reported success, with a wrong result.
     #[error("the probe's guest computed {found:#x} instead of {expected:#x}")]
@@ -60,7 +62,9 @@ pub enum Reason {
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Usable(took) => write!(f, "usable (a probe guest ran in {:.1} ms)", took.as_secs_f64() * 1e3),
+            Self::Usable(took) => {
+                write!(f, "usable (a probe guest ran in {:.1} ms)", took.as_secs_f64() * 1e3)
+            }
             Self::OnlyOpens(reason) => write!(f, "opens, but is not usable: {reason}"),
             Self::Unavailable(error) => write!(f, "not available: {error}"),
         }
@@ -101,7 +105,9 @@ impl GuestMemory {
     fn new() -> io::Result<Self> {
         let flags = MapFlags::PRIVATE;
         // SAFETY: a new anonymous mapping, placed by the kernel.
-        let at = unsafe { mmap_anonymous(ptr::null_mut(), MEMORY_LEN, ProtFlags::READ | ProtFlags::WRITE, flags) }?;
+        let at = unsafe {
+            mmap_anonymous(ptr::null_mut(), MEMORY_LEN, ProtFlags::READ | ProtFlags::WRITE, flags)
+        }?;
         NonNull::new(at).map(Self).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
     }
 
