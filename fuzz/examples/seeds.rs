@@ -1,6 +1,7 @@
 //! Writes `seeds/`, from which the fuzz targets start: `cargo run --example seeds`, in this folder.
 //!
-//! A seed is a queue at work as the tests have it: buffers of one piece and of several, indirect tables, a batch, a reply.
+//! A seed is a queue at work as the tests have it: buffers of one piece and of several, indirect tables, a batch, a reply. This file holds
+//! `unsafe` because it lays rings out in the fuzz memory, which it vouches for.
 #![allow(unsafe_code)]
 
 use std::fs;
