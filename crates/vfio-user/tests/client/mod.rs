@@ -1,6 +1,8 @@
 //! A vfio-user client of its own: raw messages, and the memory that it has not shared.
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub(crate) mod bus;
+
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, recvmsg, sendmsg,
@@ -83,6 +85,13 @@ pub(crate) fn unmap(flags: u32, address: u64, len: u64) -> Vec<u8> {
 /// Payload of SET_IRQS.
 pub(crate) fn irqs(flags: u32, index: u32, start: u32, count: u32) -> Vec<u8> {
     words(&[20, flags, index, start, count])
+}
+
+/// How a client shows memory to the server.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Sharing {
+    Descriptors,
+    Messages,
 }
 
 /// A message from the server.
@@ -227,18 +236,11 @@ impl Client {
         self.send_raw(&bytes, &[]);
     }
 
-    /// Answers the server's calls until none comes for a while.
-    pub(crate) fn pump(&mut self, patience: Duration) {
-        self.socket.set_read_timeout(Some(patience)).unwrap();
-        let mut first = [0; 1];
-        while rustix::net::recv(&self.socket, &mut first[..], RecvFlags::PEEK).is_ok_and(|(_, len)| len > 0) {
-            self.socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-            let call = self.receive().unwrap();
-            assert_eq!(call.flags & 0xf, 0, "a reply that nobody waits for");
-            self.serve(&call);
-            self.socket.set_read_timeout(Some(patience)).unwrap();
-        }
-        self.socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    /// Answers the one call that is there.
+    pub(crate) fn answer_call(&mut self) {
+        let call = self.receive().expect("the server has hung up");
+        assert_eq!(call.flags & 0xf, 0, "a reply that nobody waits for");
+        self.serve(&call);
     }
 
     pub(crate) fn read(&mut self, region: u32, offset: u64, count: u32) -> Result<Vec<u8>, u32> {
@@ -260,13 +262,15 @@ impl Client {
     }
 
     /// Shows the server the memory of a machine, with descriptors or without.
-    pub(crate) fn map_machine(&mut self, machine: &Machine, shared: bool) {
+    pub(crate) fn map_machine(&mut self, machine: &Machine, sharing: Sharing) {
         self.memory = Some(machine.memory());
         let memory = machine.memory();
         for (region, file) in memory.regions() {
             let (file, offset) = file.unwrap();
-            let fds = if shared { vec![file] } else { Vec::new() };
-            let offset = if shared { offset } else { 0 };
+            let (fds, offset) = match sharing {
+                Sharing::Descriptors => (vec![file], offset),
+                Sharing::Messages => (Vec::new(), 0),
+            };
             self.request_with(DMA_MAP, &map(3, offset, region.at.0, region.len), &fds).unwrap();
         }
     }
