@@ -333,21 +333,18 @@ impl<T> DriverQueue<T> {
             Err(error) => return Err((error, token)),
         };
         let count = readable.len() + writable.len();
-        let id = on_ring!(&self.ring, ring => ring.next_id());
-        let tables = self
-            .indirect
-            .as_ref()
-            .filter(|tables| count >= usize::from(self.tables_from) && tables.fits(id, count));
-        let descriptors = if tables.is_some() { 1 } else { count };
-        if descriptors > usize::from(self.free_descriptors()) {
-            return Err((AddError::Full, token));
-        }
-        let added = match tables {
-            Some(tables) => {
-                on_ring!(&mut self.ring, ring => ring.add_indirect(tables, (readable, writable), writable_len, token))
+        let tables = self.indirect.as_ref().filter(|_| count >= usize::from(self.tables_from));
+        let added = on_ring!(&mut self.ring, ring => {
+            let table = tables.filter(|tables| tables.fits(ring.next_id(), count));
+            let descriptors = if table.is_some() { 1 } else { count };
+            if descriptors > usize::from(ring.free_descriptors()) {
+                return Err((AddError::Full, token));
             }
-            None => on_ring!(&mut self.ring, ring => ring.add(readable, writable, writable_len, token)),
-        };
+            match table {
+                Some(tables) => ring.add_indirect(tables, (readable, writable), writable_len, token),
+                None => ring.add(readable, writable, writable_len, token),
+            }
+        });
         // Only an offset outside of the ring's own memory could fail, and none is.
         if let Err(error) = added {
             self.broken = Some(error);

@@ -67,25 +67,42 @@ impl<T> Slots<T> {
 
     /// Takes back the buffer that the device reports, or with `IN_ORDER` the oldest that its report stands for. The length is
     /// limited to what was posted: a device that says more has overrun nothing but its own word (hostile devices: row 76).
-    #[inline]
+    #[inline(always)]
     pub(crate) fn take(&mut self, reported: Reported) -> Result<Returned<T>, QueueError> {
+        if self.order.is_some() {
+            return self.take_in_order(reported);
+        }
+        let mut returned = self.release(reported.id)?;
+        returned.written = returned.written.min(reported.written);
+        Ok(returned)
+    }
+
+    #[inline(never)]
+    fn take_in_order(&mut self, reported: Reported) -> Result<Returned<T>, QueueError> {
         let bogus = QueueError::BufferId(reported.id);
-        // An id that is out of range, or not in flight: invented, or reported twice (hostile devices: row 78).
         if self.slots.get(usize::from(reported.id)).is_none_or(|slot| slot.token.is_none()) {
             return Err(bogus);
         }
-        let id = match &mut self.order {
-            None => reported.id,
-            Some(order) => order.pop_front().ok_or(bogus)?,
-        };
+        let oldest = self.order.as_mut().and_then(VecDeque::pop_front).ok_or(bogus)?;
+        let mut returned = self.release(oldest)?;
+        // virtio 1.3 §2.7.9: an entry left out of a batch says nothing of lengths; it stands for a buffer written whole.
+        let last = oldest == reported.id;
+        if last {
+            returned.written = returned.written.min(reported.written);
+        }
+        self.batch = (!last).then_some(reported);
+        Ok(returned)
+    }
+
+    /// Takes one buffer back, as if it were written whole. An id that is out of range, or not in flight, was invented, or reported
+    /// twice (hostile devices: row 78).
+    #[inline(always)]
+    fn release(&mut self, id: u16) -> Result<Returned<T>, QueueError> {
+        let bogus = QueueError::BufferId(id);
         let slot = self.slots.get_mut(usize::from(id)).ok_or(bogus)?;
         let token = slot.token.take().ok_or(bogus)?;
         self.in_flight -= 1;
-        // virtio 1.3 §2.7.9: an entry left out of a batch says nothing of lengths; it stands for a buffer written whole.
-        let last = id == reported.id;
-        let written = if last { reported.written.min(slot.writable) } else { slot.writable };
-        self.batch = (!last).then_some(reported);
-        Ok(Returned { token, id, descriptors: slot.descriptors, written })
+        Ok(Returned { token, id, descriptors: slot.descriptors, written: slot.writable })
     }
 
     /// Takes every token back, in no particular order, and forgets all.

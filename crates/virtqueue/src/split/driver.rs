@@ -75,24 +75,27 @@ impl<A: Area, T> Ring<A, T> {
         let count = (readable.len() + writable.len()) as u16;
         let head = self.free.head();
         let mut index = head;
-        let pieces =
-            readable.iter().map(|part| (part, 0)).chain(writable.iter().map(|part| (part, DESC_F_WRITE)));
         let mut left = count;
-        for (part, flags) in pieces {
+        // Two loops: one over both parts asks at every piece which of them it is in.
+        let mut put = |part: &Buffer, flags| {
             left -= 1;
             let next = self.free.next(index);
             // virtio 1.3 §2.7.5.2: the links go up by one and from the last to 0, with IN_ORDER as well as without.
             let (flags, link) = if left == 0 { (flags, 0) } else { (flags | DESC_F_NEXT, next) };
             let descriptor = Descriptor::new(part.addr.0, part.len, flags, link);
-            self.areas.descriptors.store_descriptor(usize::from(index), descriptor, Ordering::Relaxed)?;
+            let at = usize::from(index);
             index = next;
-        }
+            self.areas.descriptors.store_descriptor(at, descriptor, Ordering::Relaxed)
+        };
+        readable.iter().try_for_each(|part| put(part, 0))?;
+        writable.iter().try_for_each(|part| put(part, DESC_F_WRITE))?;
         self.free.take(count, index);
         self.slots.post(head, count, writable_len, token);
         self.offer(head)
     }
 
     /// The same with one descriptor that refers to a table (virtio 1.3 §2.7.5.3).
+    #[inline(always)]
     pub(crate) fn add_indirect(
         &mut self,
         indirect: &Indirect<A>,
@@ -103,22 +106,21 @@ impl<A: Area, T> Ring<A, T> {
         let (readable, writable) = parts;
         let head = self.free.head();
         let first = indirect.first_entry(head);
-        let pieces =
-            readable.iter().map(|part| (part, 0)).chain(writable.iter().map(|part| (part, DESC_F_WRITE)));
         let count = readable.len() + writable.len();
-        for (position, (part, flags)) in pieces.enumerate() {
-            let last = position + 1 == count;
-            let (flags, link) = if last { (flags, 0) } else { (flags | DESC_F_NEXT, position as u16 + 1) };
-            let descriptor = Descriptor::new(part.addr.0, part.len, flags, link);
-            indirect.store(first + position, descriptor)?;
-        }
-        let descriptor = Descriptor::new(
-            indirect.table_address(head).0,
-            Indirect::<A>::table_len(count),
-            DESC_F_INDIRECT,
-            0,
-        );
-        self.areas.descriptors.store_descriptor(usize::from(head), descriptor, Ordering::Relaxed)?;
+        let mut position = 0;
+        // Two loops: one over both parts asks at every piece which of them it is in.
+        let mut put = |part: &Buffer, flags| {
+            let entry = first + position;
+            position += 1;
+            let (flags, link) =
+                if position == count { (flags, 0) } else { (flags | DESC_F_NEXT, position as u16) };
+            indirect.store(entry, Descriptor::new(part.addr.0, part.len, flags, link))
+        };
+        readable.iter().try_for_each(|part| put(part, 0))?;
+        writable.iter().try_for_each(|part| put(part, DESC_F_WRITE))?;
+        let table_len = Indirect::<A>::table_len(count);
+        let reference = Descriptor::new(indirect.table_address(head).0, table_len, DESC_F_INDIRECT, 0);
+        self.areas.descriptors.store_descriptor(usize::from(head), reference, Ordering::Relaxed)?;
         let next = self.free.next(head);
         self.free.take(1, next);
         self.slots.post(head, 1, writable_len, token);
