@@ -1,0 +1,13 @@
+//! The server from outside: through its socket, by raw messages and by a small front-end.
+#![allow(clippy::unwrap_used)]
+
+mod config;
+mod hostile;
+mod in_band;
+mod memory;
+mod reconnect;
+#[path = "../rig/mod.rs"]
+mod rig;
+mod rings;
+mod server;
+mod state;
