@@ -1,5 +1,6 @@
 //! The command line's grammar.
 
+use crate::serve::Door;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 
@@ -16,6 +17,8 @@ pub(crate) enum Command {
     /// Labs: one value's way from a driver to a device and back, and what it costs
     #[command(subcommand)]
     Lab(LabCommand),
+    /// Serves a device to virtual machine monitors in other processes
+    Serve(ServeOptions),
     /// The devices there are
     #[command(subcommand)]
     Device(DeviceCommand),
@@ -35,6 +38,29 @@ pub(crate) enum LabCommand {
 pub(crate) enum DeviceCommand {
     /// Names each device and its options
     List(Format),
+}
+
+/// What `serve` is told.
+#[derive(Args)]
+pub(crate) struct ServeOptions {
+    /// A device and its options: see `vioduct device list`
+    #[arg(value_name = "DEVICE[,KEY=VALUE]…")]
+    pub(crate) device: String,
+    /// Serve over vhost-user: listen at PATH, or take an open socket by fd=N; every client gets a device of its own
+    #[arg(long, value_name = "PATH|fd=N", value_parser = Door::parse)]
+    pub(crate) vhost_user: Door,
+    /// Which files a client's memory may be in
+    #[arg(long, value_enum, default_value_t = MemoryFiles::Sealed)]
+    pub(crate) memory_files: MemoryFiles,
+}
+
+/// Which files a client's memory may be in.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum MemoryFiles {
+    /// Files that are sealed against shrinking, as memfds can be: no client can harm another
+    Sealed,
+    /// Any file: for clients that are trusted not to shrink it, as User-Mode Linux needs
+    Any,
 }
 
 /// How results are printed.

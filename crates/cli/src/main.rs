@@ -1,4 +1,4 @@
-//! The `vioduct` command line: labs, the devices there are, and what this host can do.
+//! The `vioduct` command line: labs, devices to serve, and what this host can do.
 //!
 //! Results go to stdout, errors and progress to stderr. Exit status: 0 done, 1 failed, 2 usage.
 
@@ -10,6 +10,7 @@ mod labs;
 mod nearest;
 mod registry;
 mod report;
+mod serve;
 
 use args::{Arguments, Command, DeviceCommand, LabCommand};
 use clap::Parser;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Lab(LabCommand::List(format)) => lab::list(format),
         Command::Lab(LabCommand::Run(options)) => lab::run(&options),
+        Command::Serve(options) => serve::run(&options),
         Command::Device(DeviceCommand::List(format)) => device::list(format),
         Command::Doctor(format) => doctor::run(format),
     };

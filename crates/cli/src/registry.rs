@@ -1,6 +1,12 @@
-//! The one table of devices by name.
+//! The one table of devices by name: `serve` and `device list` read it, and a new device is a line in it.
 
+use crate::Failure;
+use crate::nearest::unknown;
 use serde::Serialize;
+use vioduct_entropy::Entropy;
+use vioduct_virtio_demo::VirtioDemo;
+use vioduct_virtio_device::{DeviceModel, OptionError, Options};
+use vioduct_virtio_test::VirtioTest;
 
 /// A device, for those who choose one.
 #[derive(Serialize)]
@@ -9,16 +15,37 @@ pub(crate) struct Device {
     pub(crate) is: &'static str,
     /// `key=value` and its meaning.
     pub(crate) options: &'static [(&'static str, &'static str)],
+    #[serde(skip)]
+    pub(crate) make: Make,
 }
 
-/// Every device. A new one is a line here.
+/// How a device is made from its options.
+#[derive(Clone, Copy)]
+pub(crate) enum Make {
+    Virtio(fn(&Options) -> Result<Box<dyn DeviceModel>, OptionError>),
+    /// A PCI function that is not virtio: nothing serves it yet.
+    PlainPci,
+}
+
+/// Every device.
 pub(crate) const DEVICES: &[Device] = &[
-    Device { name: "entropy", is: "virtio entropy source (type 4): the system's random bytes", options: &[] },
-    Device { name: "pci-demo", is: "plain PCI function: one trapped register in a BAR", options: &[] },
+    Device {
+        name: "entropy",
+        is: "virtio entropy source (type 4): the system's random bytes",
+        options: &[],
+        make: Make::Virtio(|options| Ok(Box::new(Entropy::from_options(options)?))),
+    },
+    Device {
+        name: "pci-demo",
+        is: "plain PCI function: one trapped register in a BAR",
+        options: &[],
+        make: Make::PlainPci,
+    },
     Device {
         name: "virtio-demo",
         is: "virtio device (type 63): one stored value, read and written over a virtqueue",
         options: &[],
+        make: Make::Virtio(|options| Ok(Box::new(VirtioDemo::from_options(options)?))),
     },
     Device {
         name: "virtio-test",
@@ -27,5 +54,15 @@ pub(crate) const DEVICES: &[Device] = &[
             ("format=factorial|echo", "which requests it answers (factorial)"),
             ("id=1..63", "its device type (45)"),
         ],
+        make: Make::Virtio(|options| Ok(Box::new(VirtioTest::from_options(options)?))),
     },
 ];
+
+/// The device that `name,key=value…` names, and its options.
+pub(crate) fn find(text: &str) -> Result<(&'static Device, Options), Failure> {
+    let options = Options::parse(text).map_err(|error| Failure::Usage(error.to_string()))?;
+    let device = DEVICES.iter().find(|device| device.name == options.name());
+    let names = DEVICES.iter().map(|device| device.name);
+    let device = device.ok_or_else(|| Failure::Usage(unknown("device", options.name(), names)))?;
+    Ok((device, options))
+}

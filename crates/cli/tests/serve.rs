@@ -1,0 +1,112 @@
+//! `vioduct serve` as a monitor's operator runs it.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+/// A folder for sockets, removed at the end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("vioduct-{name}-{}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.0.join("demo.sock")
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vioduct"));
+    command.arg("serve").args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn refused(arguments: &[&str]) -> (Option<i32>, String) {
+    let Output { status, stdout, stderr } = command(arguments).output().unwrap();
+    assert!(stdout.is_empty(), "errors go to stderr");
+    (status.code(), String::from_utf8(stderr).unwrap())
+}
+
+/// Starts a server and waits for its ready line.
+fn serve(device: &str, socket: &Path) -> (Child, String) {
+    let mut child = command(&[device, "--vhost-user", socket.to_str().unwrap()]).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    (child, line)
+}
+
+#[test]
+fn it_says_that_it_is_ready_takes_clients_and_ends_well_on_sigterm() {
+    let folder = Folder::new("serve");
+    let (mut child, line) = serve("virtio-test,format=echo", &folder.socket());
+    assert_eq!(line, format!("ready virtio-test vhost-user {}\n", folder.socket().display()));
+    let mut client = UnixStream::connect(folder.socket()).unwrap();
+    let killed = Command::new("kill").arg(child.id().to_string()).status().unwrap();
+    assert!(killed.success());
+    assert_eq!(
+        child.wait().unwrap().code(),
+        Some(0),
+        "SIGTERM ends it with status 0, with a client connected"
+    );
+    assert_eq!(client.read(&mut [0]).unwrap(), 0, "the client is told by the end of the connection");
+    assert!(!folder.socket().exists(), "the socket file is removed");
+}
+
+#[test]
+fn a_stale_socket_is_replaced_and_one_in_use_is_not() {
+    let folder = Folder::new("stale");
+    drop(UnixListener::bind(folder.socket()).unwrap());
+    let (mut first, line) = serve("virtio-demo", &folder.socket());
+    assert!(line.starts_with("ready "), "{line}");
+    let socket = folder.socket();
+    let (status, message) = refused(&["virtio-demo", "--vhost-user", socket.to_str().unwrap()]);
+    assert_eq!(status, Some(1));
+    assert!(message.contains("another server listens"), "{message}");
+    UnixStream::connect(folder.socket()).unwrap();
+    first.kill().unwrap();
+    first.wait().unwrap();
+}
+
+#[test]
+fn what_cannot_be_served_is_a_usage_error_that_says_what_can() {
+    for (arguments, hint) in [
+        (&["virtio-tset", "--vhost-user", "/tmp/x"][..], "Did you mean `virtio-test`?"),
+        (&["virtio-test,fromat=echo", "--vhost-user", "/tmp/x"][..], "did you mean `format`?"),
+        (&["virtio-test,format=both", "--vhost-user", "/tmp/x"][..], "factorial"),
+        (&["pci-demo", "--vhost-user", "/tmp/x"][..], "not a virtio device"),
+        (&["virtio-demo"][..], "--vhost-user"),
+        (&["virtio-demo", "--vhost-user", "fd=1"][..], "from 3 on"),
+        (&["virtio-demo", "--vhost-user", "fd=999"][..], "not open"),
+    ] {
+        let (status, message) = refused(arguments);
+        assert_eq!(status, Some(2), "{arguments:?}: {message}");
+        assert!(message.contains(hint), "{arguments:?}: {message}");
+    }
+}
+
+#[test]
+fn a_path_that_cannot_be_listened_at_is_a_failure_that_says_why() {
+    let folder = Folder::new("file");
+    let file = folder.0.join("file");
+    fs::write(&file, "no socket").unwrap();
+    for (path, hint) in [(file.as_path(), "not a socket"), (Path::new("/nonexistent/x.sock"), "folder exist")]
+    {
+        let (status, message) = refused(&["virtio-demo", "--vhost-user", path.to_str().unwrap()]);
+        assert_eq!(status, Some(1), "{message}");
+        assert!(message.contains(hint), "{message}");
+    }
+    assert_eq!(fs::read_to_string(&file).unwrap(), "no socket", "it is left alone");
+}
