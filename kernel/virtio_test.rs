@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `virtio-test`: what is written to `/dev/virtio_misc` is sent to the device in two forms, and the replies are logged.
+//! `virtio-test`: what is written to `/dev/virtio_misc` is sent to the device, and its reply is logged.
 //!
-//! A write of n submits an echo (type n; n+1, n+2, n+3; a text) and the factorial of n, and does not wait. Without the
-//! feature CAN_PRINT no queue is used, and a write is `EOPNOTSUPP`.
+//! A write of n submits the factorial of n and a text; with `echo=1` n as the type, n+1, n+2, n+3 and the text. A device
+//! speaks one of the two. The write does not wait for the reply. Without the feature CAN_PRINT no queue is used, and a
+//! write is `EOPNOTSUPP`.
 //!
 //! The device's type is 45 unless `device_type=` says otherwise.
 //!
@@ -31,6 +32,10 @@ module! {
         device_type: u32 {
             default: 45,
             description: "Virtio device type to drive",
+        },
+        echo: u32 {
+            default: 0,
+            description: "Request format: 0 factorials, 1 echoes plus 100",
         },
     },
 }
@@ -112,9 +117,10 @@ impl Word for Test {
 
     fn store(&self, value: u32) -> Result {
         let requests = self.requests.as_ref().ok_or_else(unsupported)?;
-        requests.send(Message::new(&echo(value), test::ECHO_WRITABLE_LEN, Request::Echo)?)?;
-        let factorial = Request::Factorial(value);
-        requests.send(Message::new(&self::factorial(value), test::FACTORIAL_WRITABLE_LEN, factorial)?)
+        requests.send(match *module_parameters::echo.value() {
+            0 => Message::new(&factorial(value), test::FACTORIAL_WRITABLE_LEN, Request::Factorial(value))?,
+            _ => Message::new(&echo(value), test::ECHO_WRITABLE_LEN, Request::Echo)?,
+        })
     }
 }
 

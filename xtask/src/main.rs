@@ -5,8 +5,10 @@
 //! - [`mod@lint`]: formatting, clippy, documentation, and the house rules that no compiler checks.
 //! - [`mod@test`]: fuzz smoke, every test, and the embedded labs, with one summary.
 //! - [`mod@bench`]: the named benchmarks.
+//! - [`mod@guest`]: kernels, drivers and programs for real guests.
 
 mod bench;
+mod guest;
 mod lint;
 mod process;
 mod source;
@@ -49,6 +51,8 @@ enum Task {
     Test(test::Options),
     /// Run one benchmark by name
     Bench(bench::Options),
+    /// Provision what real guests need: kernels, our drivers, a program, an initramfs
+    Guest(guest::Options),
 }
 
 fn main() -> ExitCode {
@@ -56,6 +60,7 @@ fn main() -> ExitCode {
         Task::Lint => lint::run(),
         Task::Test(options) => test::run(&options),
         Task::Bench(options) => bench::run(&options),
+        Task::Guest(options) => guest::run(&options),
     };
     match outcome {
         Ok(outcome) => outcome.into(),

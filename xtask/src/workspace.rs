@@ -53,11 +53,15 @@ pub(crate) struct Target {
 }
 
 impl Workspace {
+    /// The folder of the workspace that this program was built from.
+    pub(crate) fn folder() -> Result<&'static Path> {
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        here.parent().context("the xtask crate must lie in the workspace's folder")
+    }
+
     /// Asks cargo about the workspace that this program was built from.
     pub(crate) fn load() -> Result<Self> {
-        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let root = here.parent().context("the xtask crate must lie in the workspace's folder")?;
-        let mut command = process::cargo(root);
+        let mut command = process::cargo(Self::folder()?);
         command.args(["metadata", "--format-version", "1", "--no-deps", "--locked"]);
         let json = process::capture(&mut command)
             .context("cannot read the workspace; if Cargo.lock is out of date, run `cargo check`")?;

@@ -185,6 +185,7 @@ pub(super) const LAYERS: &[Layer] = &[
         in_tests: &[DEVICES, PCI_DEVICES],
         ..TOOLING
     },
+    Layer { folder: "guest", ours: &[SPEC], ..TOOLING },
     Layer { folder: "crates/cli", ours: EVERY_LIBRARY, ..TOOLING },
     Layer { folder: "bench", ours: EVERY_LIBRARY, ..TOOLING },
     Layer { folder: "xtask", ..TOOLING },

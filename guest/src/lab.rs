@@ -1,0 +1,118 @@
+//! The labs as their users see them.
+
+use vioduct_spec::demo::{INITIAL_VALUE, LAB_VALUES};
+
+use crate::Failure;
+use crate::kernel_log::KernelLog;
+use crate::rebind;
+use crate::word_file::WordFile;
+
+/// One lab, with its arguments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lab {
+    PciDemo,
+    VirtioDemo,
+    VirtioTest(u32),
+}
+
+const TEST_DRIVER: &str = "vioduct_virtio_test";
+/// How the driver's log lines begin that tell of a reply.
+const REPLIES: [&str; 2] = ["vioduct_virtio_test: factorial of ", "vioduct_virtio_test: echo: "];
+
+impl Lab {
+    pub(crate) fn parse(words: &[String]) -> Result<Self, Failure> {
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        match words.as_slice() {
+            ["pci-demo"] => Ok(Self::PciDemo),
+            ["virtio-demo"] => Ok(Self::VirtioDemo),
+            ["virtio-test", n] => match n.parse() {
+                Ok(n) => Ok(Self::VirtioTest(n)),
+                Err(error) => Err(Failure::Usage(format!("`{n}`: {error}"))),
+            },
+            ["virtio-test", ..] => Err(Failure::Usage("virtio-test takes one number".into())),
+            [] => Err(Failure::Usage("which lab?".into())),
+            [other, ..] => Err(Failure::Usage(format!("`{other}` is no lab, or takes no argument"))),
+        }
+    }
+
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        match self {
+            Self::PciDemo => write_and_read(&WordFile::open("/dev/demo")?),
+            Self::VirtioDemo => {
+                let device = WordFile::open("/dev/virtio_demo")?;
+                expect("first read", device.read()?, INITIAL_VALUE)?;
+                write_and_read(&device)
+            }
+            Self::VirtioTest(n) => {
+                rebind::virtio_test_to(TEST_DRIVER)?;
+                test(n)
+            }
+        }
+    }
+}
+
+fn write_and_read(device: &WordFile) -> Result<(), Failure> {
+    for value in LAB_VALUES {
+        device.write(value)?;
+        let read = device.read()?;
+        println!("wrote {value:#x}, read {read:#x}");
+        if read != value {
+            return Err(Failure::Lab(format!("{value:#x} was written, and {read:#x} came back")));
+        }
+    }
+    Ok(())
+}
+
+fn expect(what: &str, found: u32, expected: u32) -> Result<(), Failure> {
+    println!("{what} {found:#x}");
+    if found == expected {
+        return Ok(());
+    }
+    Err(Failure::Lab(format!("{what}: {found:#x} instead of {expected:#x}")))
+}
+
+/// Submits n, and waits until the driver has logged the reply, in whichever format it speaks.
+fn test(n: u32) -> Result<(), Failure> {
+    let device = WordFile::open_for_writing("/dev/virtio_misc")?;
+    let mut log = KernelLog::from_now_on()?;
+    device.write(n)?;
+    println!("wrote {n}");
+    println!("{}", log.wait_for(&REPLIES)?);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Lab, Failure> {
+        Lab::parse(&line.split_whitespace().map(String::from).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn labs_go_by_their_names() {
+        assert_eq!(parse("pci-demo"), Ok(Lab::PciDemo));
+        assert_eq!(parse("virtio-demo"), Ok(Lab::VirtioDemo));
+        assert_eq!(parse("virtio-test 10"), Ok(Lab::VirtioTest(10)));
+        assert_eq!(parse("virtio-test 4294967295"), Ok(Lab::VirtioTest(u32::MAX)));
+    }
+
+    #[test]
+    fn what_is_no_number_in_range_is_a_usage_error() {
+        for line in
+            ["virtio-test ten", "virtio-test -1", "virtio-test 4294967296", "virtio-test", "virtio-test 1 2"]
+        {
+            assert!(matches!(parse(line), Err(Failure::Usage(_))), "{line}");
+        }
+        for line in ["", "pci-demo 1", "other"] {
+            assert!(matches!(parse(line), Err(Failure::Usage(_))), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_value_that_does_not_come_back_fails_the_lab() {
+        // It takes what is written, and reads as zero.
+        let error = write_and_read(&WordFile::open("/dev/zero").unwrap()).unwrap_err();
+        assert_eq!(error, Failure::Lab("0x1333 was written, and 0x0 came back".into()));
+    }
+}

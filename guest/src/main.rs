@@ -1,0 +1,49 @@
+//! The guest's program: `vioduct-guest pci-demo`, `virtio-demo` or `virtio-test N`.
+//!
+//! It talks to the guest's drivers through their device nodes and says what it wrote and read. Exit status: 0 done,
+//! 1 failed, 2 usage. As a guest's first process it makes the file systems, loads the drivers, runs the lab that the
+//! kernel's command line names (`vioduct.lab=virtio-test,10`), prints the exit status and powers off.
+
+mod first_process;
+mod kernel_log;
+mod lab;
+mod rebind;
+mod word_file;
+
+use std::process::ExitCode;
+
+use lab::Lab;
+
+/// Why a lab did not end well, in words for the one who reads the guest's console.
+#[derive(Debug, PartialEq, Eq)]
+enum Failure {
+    /// The command line was wrong.
+    Usage(String),
+    /// The lab failed.
+    Lab(String),
+}
+
+const USAGE: &str = "usage: vioduct-guest pci-demo | virtio-demo | virtio-test N   (N: 0 to 4294967295)";
+
+fn main() -> ExitCode {
+    if std::process::id() == 1 {
+        first_process::run();
+    }
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    ExitCode::from(status(&words))
+}
+
+/// Runs the lab that the words name, and says what became of it.
+fn status(words: &[String]) -> u8 {
+    match Lab::parse(words).and_then(Lab::run) {
+        Ok(()) => 0,
+        Err(Failure::Lab(why)) => {
+            eprintln!("vioduct-guest: {why}");
+            1
+        }
+        Err(Failure::Usage(why)) => {
+            eprintln!("vioduct-guest: {why}\n{USAGE}");
+            2
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Taking a device from another driver: 45 is also the number of SPI controllers, whose driver may have been first.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use vioduct_spec::device_type;
+
+use crate::Failure;
+
+const BUS: &str = "/sys/bus/virtio";
+
+/// Sees to it that every device of virtio-test's type is bound to `driver`.
+pub(crate) fn virtio_test_to(driver: &str) -> Result<(), Failure> {
+    in_sysfs(Path::new(BUS), device_type::TEST, driver)
+        .map_err(|error| Failure::Lab(format!("cannot give a device to {driver}: {error}")))
+}
+
+fn in_sysfs(bus: &Path, device_type: u32, driver: &str) -> io::Result<()> {
+    let devices = match fs::read_dir(bus.join("devices")) {
+        Ok(devices) => devices,
+        // A kernel without a virtio bus has nothing to rebind.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    for device in devices {
+        let device = device?;
+        let holder = fs::read_link(device.path().join("driver")).ok();
+        let held_by_other = holder.is_none_or(|holder| !holder.ends_with(driver));
+        if type_of(&fs::read_to_string(device.path().join("device"))?) != Some(device_type) || !held_by_other
+        {
+            continue;
+        }
+        let name = device.file_name();
+        let name = name.to_string_lossy();
+        if device.path().join("driver").exists() {
+            println!("taking {name} from another driver");
+            fs::write(device.path().join("driver/unbind"), name.as_bytes())?;
+        }
+        let bind = bus.join("drivers").join(driver).join("bind");
+        if bind.exists() {
+            fs::write(bind, name.as_bytes())?;
+        }
+    }
+    Ok(())
+}
+
+/// `0x002d` and a newline.
+fn type_of(text: &str) -> Option<u32> {
+    u32::from_str_radix(text.trim().strip_prefix("0x")?, 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_type_is_read_from_sysfs() {
+        assert_eq!(type_of("0x002d\n"), Some(45));
+        assert_eq!(type_of("45"), None);
+    }
+
+    #[test]
+    fn a_bus_that_is_not_there_is_no_error() {
+        in_sysfs(Path::new("/nonexistent"), 45, "driver").unwrap();
+    }
+}

@@ -1,0 +1,94 @@
+//! What the kit holds, for programs and for people.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+use super::packages::Found;
+use super::place::Place;
+
+/// One kernel with what belongs to it.
+#[derive(Debug, Serialize)]
+pub(super) struct Guest {
+    /// The program (User-Mode Linux) or the image (stock) that boots.
+    pub(super) kernel: PathBuf,
+    pub(super) initramfs: PathBuf,
+    /// The drivers' folder; the initramfs has them too.
+    pub(super) modules: PathBuf,
+}
+
+/// Everything.
+#[derive(Debug, Serialize)]
+pub(super) struct Kit {
+    #[serde(flatten)]
+    pub(super) found: Found,
+    pub(super) uml: Guest,
+    pub(super) stock: Guest,
+    /// Runs QEMU; absent unless it was asked for.
+    pub(super) qemu: Option<PathBuf>,
+}
+
+impl Kit {
+    pub(super) fn to_json(&self) -> Result<String> {
+        Ok(serde_json::to_string_pretty(self)?)
+    }
+
+    /// Writes the manifest at one stroke: who reads it sees the old one or the new one.
+    pub(super) fn save(&self, place: &Place) -> Result<()> {
+        let path = place.manifest();
+        let new = path.with_extension("new");
+        std::fs::write(&new, self.to_json()?)
+            .and_then(|()| std::fs::rename(&new, &path))
+            .with_context(|| format!("cannot write {}", path.display()))
+    }
+}
+
+impl fmt::Display for Kit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Found { kernel, versions } = &self.found;
+        writeln!(f, "kernel   {}", kernel.release)?;
+        for version in versions {
+            writeln!(f, "         {} {}", version.package, version.version)?;
+        }
+        for (name, guest) in [("uml", &self.uml), ("stock", &self.stock)] {
+            writeln!(f, "{name:<8} {}\n         {}", guest.kernel.display(), guest.initramfs.display())?;
+        }
+        match &self.qemu {
+            Some(program) => write!(f, "qemu     {}", program.display()),
+            None => write!(f, "qemu     none: `cargo xtask guest --qemu` provides it"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::packages::Kernel;
+    use super::*;
+
+    fn kit(qemu: Option<PathBuf>) -> Kit {
+        let guest = |name: &str| Guest {
+            kernel: format!("/k/{name}").into(),
+            initramfs: format!("/k/{name}.cpio").into(),
+            modules: "/k/modules".into(),
+        };
+        let kernel = Kernel { release: "7.2.13-cloud".into(), upstream: "7.2.13".into() };
+        Kit { found: Found { kernel, versions: Vec::new() }, uml: guest("uml"), stock: guest("stock"), qemu }
+    }
+
+    #[test]
+    fn programs_find_paths_and_versions_by_name() {
+        let json: serde_json::Value = serde_json::from_str(&kit(None).to_json().unwrap()).unwrap();
+        assert_eq!(json["uml"]["kernel"], "/k/uml");
+        assert_eq!(json["stock"]["initramfs"], "/k/stock.cpio");
+        assert_eq!(json["kernel"]["release"], "7.2.13-cloud");
+        assert!(json["qemu"].is_null());
+    }
+
+    #[test]
+    fn people_are_told_how_to_get_what_is_missing() {
+        assert!(kit(None).to_string().ends_with("qemu     none: `cargo xtask guest --qemu` provides it"));
+        assert!(kit(Some("/k/q".into())).to_string().ends_with("qemu     /k/q"));
+    }
+}

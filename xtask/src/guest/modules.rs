@@ -1,0 +1,70 @@
+//! Our drivers, built against one of the kernels.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use super::kernel::{Prepared, copy};
+use super::packages::Found;
+use super::place::Place;
+use super::plan::Step;
+use super::tree::{BUILD, CHECKOUT, Tree};
+
+/// What Kbuild reads, below the checkout: the drivers, and the constants that they share with the devices.
+const SOURCES: [&str; 2] = ["kernel", "crates/spec/src"];
+
+/// Modules for one kernel.
+#[derive(Debug)]
+pub(super) struct Modules {
+    /// The folder with the `.ko` files, free of debug information.
+    pub(super) folder: PathBuf,
+    pub(super) step: Step,
+}
+
+/// Builds the modules for one kernel.
+pub(super) fn build(
+    place: &Place,
+    tree: &Tree,
+    found: &Found,
+    checkout: &Path,
+    prepared: &Prepared,
+) -> Result<Modules> {
+    let mut inputs = prepared.step.inputs;
+    for source in SOURCES {
+        inputs = inputs.with_path(&checkout.join(source))?;
+    }
+    let rig = prepared.rig;
+    let step = Step { name: rig.modules_step(), title: "our drivers", inputs };
+    let folder = place.products(&found.key())?.join(format!("modules-{}", rig.name()));
+    step.run(place, |log| {
+        let build = format!("{BUILD}/modules-{}", rig.name());
+        tree.clear(&build)?;
+        let mut make = tree.command("make");
+        make.args(rig.make_arguments(&found.kernel));
+        log.run(make.args([&format!("M={CHECKOUT}/kernel"), &format!("MO={build}"), "modules"]))?;
+        log.report_warnings();
+        let built = modules_in(&tree.outside(&build))?;
+        if built.is_empty() {
+            bail!("Kbuild has made no module");
+        }
+        let files = built.iter().filter_map(|path| path.file_name());
+        log.run(
+            tree.command("strip").arg("--strip-debug").args(files.map(|name| Path::new(&build).join(name))),
+        )?;
+        if folder.exists() {
+            std::fs::remove_dir_all(&folder)?;
+        }
+        std::fs::create_dir_all(&folder)?;
+        built.iter().try_for_each(|from| copy(from, &folder.join(from.file_name().unwrap_or_default())))
+    })?;
+    Ok(Modules { folder, step })
+}
+
+/// The modules in a folder, by name.
+pub(super) fn modules_in(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
+    let mut files = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "ko"));
+    files.sort();
+    Ok(files)
+}
