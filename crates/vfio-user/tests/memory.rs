@@ -315,7 +315,7 @@ fn row71_memory_changes_while_the_function_is_paused() {
     client.request(DMA_MAP, &map(3, 0, 0x1000, 0x1000)).unwrap();
     assert_eq!(taken(&events), ["pause", "replace", "resume"]);
     drop(client);
-    Client::qemu(&served.path);
+    let _next = Client::qemu(&served.path);
     assert_eq!(taken(&events), ["pause", "replace"]);
 }
 
