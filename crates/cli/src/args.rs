@@ -46,12 +46,23 @@ pub(crate) struct ServeOptions {
     /// A device and its options: see `vioduct device list`
     #[arg(value_name = "DEVICE[,KEY=VALUE]…")]
     pub(crate) device: String,
-    /// Serve over vhost-user: listen at PATH, or take an open socket by fd=N; every client gets a device of its own
-    #[arg(long, value_name = "PATH|fd=N", value_parser = Door::parse)]
-    pub(crate) vhost_user: Door,
-    /// Which files a client's memory may be in
+    #[command(flatten)]
+    pub(crate) way: Way,
+    /// Over vhost-user: which files a client's memory may be in
     #[arg(long, value_enum, default_value_t = MemoryFiles::Sealed)]
     pub(crate) memory_files: MemoryFiles,
+}
+
+/// How clients reach the device: one of these.
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Way {
+    /// Serve over vhost-user: listen at PATH, or take an open socket by fd=N; every client gets a device of its own
+    #[arg(long, value_name = "PATH|fd=N", value_parser = Door::parse)]
+    pub(crate) vhost_user: Option<Door>,
+    /// Serve over vfio-user, virtio devices as virtio-pci functions: listen at PATH, or take an open socket by fd=N
+    #[arg(long, value_name = "PATH|fd=N", value_parser = Door::parse)]
+    pub(crate) vfio_user: Option<Door>,
 }
 
 /// Which files a client's memory may be in.

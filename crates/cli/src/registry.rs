@@ -4,6 +4,8 @@ use crate::Failure;
 use crate::nearest::unknown;
 use serde::Serialize;
 use vioduct_entropy::Entropy;
+use vioduct_pci::PciFunction;
+use vioduct_pci_demo::PciDemo;
 use vioduct_virtio_demo::VirtioDemo;
 use vioduct_virtio_device::{DeviceModel, OptionError, Options};
 use vioduct_virtio_test::VirtioTest;
@@ -23,8 +25,8 @@ pub(crate) struct Device {
 #[derive(Clone, Copy)]
 pub(crate) enum Make {
     Virtio(fn(&Options) -> Result<Box<dyn DeviceModel>, OptionError>),
-    /// A PCI function that is not virtio: nothing serves it yet.
-    PlainPci,
+    /// A PCI function that is not virtio.
+    Pci(fn(&Options) -> Result<Box<dyn PciFunction>, OptionError>),
 }
 
 /// Every device.
@@ -39,7 +41,10 @@ pub(crate) const DEVICES: &[Device] = &[
         name: "pci-demo",
         is: "plain PCI function: one trapped register in a BAR",
         options: &[],
-        make: Make::PlainPci,
+        make: Make::Pci(|options| {
+            options.accept(&[])?;
+            Ok(Box::new(PciDemo::default()))
+        }),
     },
     Device {
         name: "virtio-demo",

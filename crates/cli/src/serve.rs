@@ -1,17 +1,20 @@
 //! `vioduct serve`: a device for virtual machine monitors in other processes.
 
 mod inherited;
+mod vfio_user;
+mod vhost_user;
 
 use crate::Failure;
-use crate::args::{MemoryFiles, ServeOptions};
-use crate::registry::{self, Device, Make};
+use crate::args::ServeOptions;
+use crate::registry::{self, Device};
 use crate::report::print_text;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use std::fmt;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::thread;
-use vioduct_vhost_user::{Limits, Server, ServerError, SharedFiles};
-use vioduct_virtio_device::{DeviceModel, OptionError, Options, Workers};
+use vioduct_virtio_device::Options;
 
 /// Where clients come from.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -38,68 +41,49 @@ impl Door {
     }
 }
 
+impl fmt::Display for Door {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path(path) => path.display().fmt(f),
+            Self::Descriptor(number) => write!(f, "fd={number}"),
+        }
+    }
+}
+
+/// What is to be served.
+struct Served {
+    device: &'static Device,
+    options: Options,
+}
+
 /// Serves until the client of a connected socket has gone, or until SIGTERM or SIGINT, and then lets devices finish what they have.
 pub(crate) fn run(options: &ServeOptions) -> Result<(), Failure> {
     let (device, device_options) = registry::find(&options.device)?;
-    let make = match device.make {
-        Make::Virtio(make) => make,
-        Make::PlainPci => {
-            let name = device.name;
-            let message = format!("{name} is not a virtio device: vhost-user cannot carry it");
-            return Err(Failure::Usage(message));
-        }
-    };
-    // What is wrong with the options is wrong before the first client, too.
-    make(&device_options).map_err(|error| Failure::Usage(error.to_string()))?;
-    let server = open(&options.vhost_user)?.with_limits(limits(options));
-    stop_on_signals(&server)?;
-    print_text(&format!("ready {}\n", describe(device, &options.vhost_user)))?;
-    server
-        .run(move || model(make, &device_options).map(Workers::new))
-        .map_err(|error| Failure::Failed(error.to_string()))
-}
-
-type MakeModel = fn(&Options) -> Result<Box<dyn DeviceModel>, OptionError>;
-
-fn model(make: MakeModel, options: &Options) -> Result<Box<dyn DeviceModel>, OptionError> {
-    make(options)
-}
-
-fn open(door: &Door) -> Result<Server, Failure> {
-    let failed = |error: ServerError| Failure::Failed(error.to_string());
-    match door {
-        Door::Path(path) => Server::listen(path).map_err(failed),
-        Door::Descriptor(number) => {
-            let socket = inherited::take(*number)
-                .map_err(|error| Failure::Usage(format!("fd={number} is not open: {error}")))?;
-            Server::from_socket(socket).map_err(failed)
-        }
+    let served = Served { device, options: device_options };
+    match (&options.way.vhost_user, &options.way.vfio_user) {
+        (Some(door), _) => vhost_user::serve(served, door, options.memory_files),
+        (None, Some(door)) => vfio_user::serve(&served, door),
+        (None, None) => Err(Failure::Usage("say how: --vhost-user PATH or --vfio-user PATH".to_owned())),
     }
 }
 
-fn limits(options: &ServeOptions) -> Limits {
-    let shared_files = match options.memory_files {
-        MemoryFiles::Sealed => SharedFiles::Sealed,
-        MemoryFiles::Any => SharedFiles::Any,
-    };
-    Limits { shared_files, ..Limits::default() }
+/// Takes over the socket with this number.
+fn take(number: i32) -> Result<OwnedFd, Failure> {
+    inherited::take(number).map_err(|error| Failure::Usage(format!("fd={number} is not open: {error}")))
 }
 
-fn describe(device: &Device, door: &Door) -> String {
-    match door {
-        Door::Path(path) => format!("{} vhost-user {}", device.name, path.display()),
-        Door::Descriptor(number) => format!("{} vhost-user fd={number}", device.name),
-    }
+/// Tells whoever waits for it that clients may come.
+fn say_ready(served: &Served, protocol: &str, door: &Door) -> Result<(), Failure> {
+    print_text(&format!("ready {} {protocol} {door}\n", served.device.name))
 }
 
-/// Stops the server when this process is asked to end; the thread that waits for it ends with the process.
-fn stop_on_signals(server: &Server) -> Result<(), Failure> {
-    let stopper = server.stopper();
+/// Calls `stop` when this process is asked to end; the thread that waits for it ends with the process.
+fn on_signals(stop: impl Fn() + Send + 'static) -> Result<(), Failure> {
     let mut signals = Signals::new([SIGTERM, SIGINT])
         .map_err(|error| Failure::Failed(format!("cannot wait for signals: {error}")))?;
     let waiting = thread::Builder::new().name("signals".to_owned()).spawn(move || {
         for _ in signals.forever() {
-            stopper.stop();
+            stop();
         }
     });
     waiting.map(drop).map_err(|error| Failure::Failed(format!("cannot start a thread: {error}")))

@@ -41,8 +41,9 @@ fn refused(arguments: &[&str]) -> (Option<i32>, String) {
 }
 
 /// Starts a server and waits for its ready line.
-fn serve(device: &str, socket: &Path) -> (Child, String) {
-    let mut child = command(&[device, "--vhost-user", socket.to_str().unwrap()]).spawn().unwrap();
+fn serve(device: &str, protocol: &str, socket: &Path) -> (Child, String) {
+    let way = format!("--{protocol}");
+    let mut child = command(&[device, &way, socket.to_str().unwrap()]).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
     (child, line)
@@ -50,26 +51,31 @@ fn serve(device: &str, socket: &Path) -> (Child, String) {
 
 #[test]
 fn it_says_that_it_is_ready_takes_clients_and_ends_well_on_sigterm() {
-    let folder = Folder::new("serve");
-    let (mut child, line) = serve("virtio-test,format=echo", &folder.socket());
-    assert_eq!(line, format!("ready virtio-test vhost-user {}\n", folder.socket().display()));
-    let mut client = UnixStream::connect(folder.socket()).unwrap();
-    let killed = Command::new("kill").arg(child.id().to_string()).status().unwrap();
-    assert!(killed.success());
-    assert_eq!(
-        child.wait().unwrap().code(),
-        Some(0),
-        "SIGTERM ends it with status 0, with a client connected"
-    );
-    assert_eq!(client.read(&mut [0]).unwrap(), 0, "the client is told by the end of the connection");
-    assert!(!folder.socket().exists(), "the socket file is removed");
+    for (device, protocol) in [
+        ("virtio-test,format=echo", "vhost-user"),
+        ("virtio-demo", "vfio-user"),
+        ("pci-demo", "vfio-user"),
+        ("entropy", "vhost-user"),
+    ] {
+        let folder = Folder::new("serve");
+        let (mut child, line) = serve(device, protocol, &folder.socket());
+        let name = device.split(',').next().unwrap();
+        assert_eq!(line, format!("ready {name} {protocol} {}\n", folder.socket().display()));
+        let mut client = UnixStream::connect(folder.socket()).unwrap();
+        let killed = Command::new("kill").arg(child.id().to_string()).status().unwrap();
+        assert!(killed.success());
+        assert_eq!(child.wait().unwrap().code(), Some(0), "{device}: SIGTERM ends it with status 0");
+        // Closed by the server, or reset where the connection was not accepted yet.
+        assert!(matches!(client.read(&mut [0]), Ok(0) | Err(_)), "{device}: the connection ends");
+        assert!(!folder.socket().exists(), "{device}: the socket file is removed");
+    }
 }
 
 #[test]
 fn a_stale_socket_is_replaced_and_one_in_use_is_not() {
     let folder = Folder::new("stale");
     drop(UnixListener::bind(folder.socket()).unwrap());
-    let (mut first, line) = serve("virtio-demo", &folder.socket());
+    let (mut first, line) = serve("virtio-demo", "vhost-user", &folder.socket());
     assert!(line.starts_with("ready "), "{line}");
     let socket = folder.socket();
     let (status, message) = refused(&["virtio-demo", "--vhost-user", socket.to_str().unwrap()]);
@@ -86,8 +92,10 @@ fn what_cannot_be_served_is_a_usage_error_that_says_what_can() {
         (&["virtio-tset", "--vhost-user", "/tmp/x"][..], "Did you mean `virtio-test`?"),
         (&["virtio-test,fromat=echo", "--vhost-user", "/tmp/x"][..], "did you mean `format`?"),
         (&["virtio-test,format=both", "--vhost-user", "/tmp/x"][..], "factorial"),
-        (&["pci-demo", "--vhost-user", "/tmp/x"][..], "not a virtio device"),
+        (&["pci-demo", "--vhost-user", "/tmp/x"][..], "--vfio-user"),
         (&["virtio-demo"][..], "--vhost-user"),
+        (&["virtio-demo", "--vhost-user", "/tmp/x", "--vfio-user", "/tmp/y"][..], "--vfio-user"),
+        (&["pci-demo,x=1", "--vfio-user", "/tmp/x"][..], "it has none"),
         (&["virtio-demo", "--vhost-user", "fd=1"][..], "from 3 on"),
         (&["virtio-demo", "--vhost-user", "fd=999"][..], "not open"),
     ] {
