@@ -50,6 +50,27 @@ impl Row {
             target,
         }
     }
+
+    /// The geometric mean of rows, all of which are comparisons with the same peer.
+    #[must_use]
+    pub fn mean(name: &str, peer: &'static str, rows: &[Self], target: Option<f64>) -> Self {
+        let figures = |of: fn(&Self) -> Option<f64>| geometric_mean(rows.iter().filter_map(of));
+        Self {
+            name: name.to_owned(),
+            ours_ns: figures(|row| Some(row.ours_ns)),
+            peer: Some(peer),
+            peer_ns: Some(figures(|row| row.peer_ns)),
+            ratio: Some(figures(|row| row.ratio)),
+            median_ratio: Some(figures(|row| row.median_ratio)),
+            target,
+        }
+    }
+}
+
+/// The geometric mean of some values: of ratios, the one mean that does not depend on which side is the divisor.
+fn geometric_mean(values: impl Iterator<Item = f64>) -> f64 {
+    let (sum, count) = values.fold((0.0, 0.0), |(sum, count), value| (sum + value.ln(), count + 1.0));
+    f64::exp(sum / count)
 }
 
 /// All rows under headings.

@@ -3,7 +3,7 @@
 use super::{is_available, used_bits};
 use crate::CHECKED;
 use crate::area::{Area, Areas, Descriptor};
-use crate::buffers::{Buffers, finish};
+use crate::buffers::{Buffers, Table, finish};
 use crate::chain::Body;
 use crate::device::{MoreWork, Notify, Options, Used};
 use crate::error::{QueueError, SetupError};
@@ -85,13 +85,19 @@ impl<A: Area> Ring<A> {
 
     #[inline(always)]
     fn fill(&self, first: Descriptor, buffers: &mut Buffers, body: &mut Body) -> Result<(), QueueError> {
-        // The commonest chain goes the shortest way; a loop in here would double it.
-        let id = if first.fourth() & (DESC_F_INDIRECT | DESC_F_NEXT) == 0 {
-            buffers.append_only(body, IoAddr(first.addr), first.len(), first.fourth())?;
-            body.descriptors = 1;
-            first.third()
-        } else {
-            self.walk(first, buffers, body)?
+        // The commonest chains go the shortest way; a loop in here would double it.
+        let id = match first.fourth() & (DESC_F_INDIRECT | DESC_F_NEXT) {
+            0 => {
+                buffers.append_only(body, IoAddr(first.addr), first.len(), first.fourth())?;
+                body.descriptors = 1;
+                first.third()
+            }
+            DESC_F_INDIRECT => {
+                self.fill_from_table(first, buffers, body)?;
+                body.descriptors = 1;
+                first.third()
+            }
+            _ => self.walk(first, buffers, body)?,
         };
         if CHECKED && id >= self.size {
             return Err(QueueError::BufferId(id));
@@ -112,14 +118,9 @@ impl<A: Area> Ring<A> {
         loop {
             body.descriptors += 1;
             let flags = descriptor.fourth();
+            // virtio 1.3 §2.8.19: not in a list that NEXT links.
             if flags & DESC_F_INDIRECT != 0 {
-                // virtio 1.3 §2.8.19: not unless negotiated, nor in a list that NEXT links.
-                let linked = flags & DESC_F_NEXT != 0 || body.descriptors > 1;
-                if !self.options.indirect || linked {
-                    return Err(QueueError::Indirect);
-                }
-                self.walk_table(descriptor, buffers, body)?;
-                return finish(body).map(|()| descriptor.third());
+                return Err(QueueError::Indirect);
             }
             buffers.append(body, IoAddr(descriptor.addr), descriptor.len(), flags)?;
             if flags & DESC_F_NEXT == 0 {
@@ -134,27 +135,30 @@ impl<A: Area> Ring<A> {
         }
     }
 
-    /// virtio 1.3 §2.8.7: every entry of the table belongs to the buffer, in order; of its flags only `WRITE` counts.
-    #[inline]
-    fn walk_table(
+    #[inline(always)]
+    fn fill_from_table(
         &self,
-        descriptor: Descriptor,
+        reference: Descriptor,
         buffers: &mut Buffers,
         body: &mut Body,
     ) -> Result<(), QueueError> {
-        let table = buffers.table(IoAddr(descriptor.addr), descriptor.len())?;
+        // virtio 1.3 §2.8.19: not unless negotiated.
+        if !self.options.indirect {
+            return Err(QueueError::Indirect);
+        }
+        let table = buffers.table(IoAddr(reference.addr), reference.len())?;
         // virtio 1.3 §2.8.17: no longer than the queue.
         if CHECKED && table.entries > self.size {
             return Err(QueueError::ChainTooLong);
         }
-        for index in 0..table.entries {
-            let entry = buffers.entry(&table, index)?;
-            if entry.fourth() & DESC_F_INDIRECT != 0 {
+        if table.entries == 1 {
+            let only = buffers.entry(&table, 0)?;
+            if only.fourth() & DESC_F_INDIRECT != 0 {
                 return Err(QueueError::Indirect);
             }
-            buffers.append(body, IoAddr(entry.addr), entry.len(), entry.fourth())?;
+            return buffers.append_only(body, IoAddr(only.addr), only.len(), only.fourth());
         }
-        Ok(())
+        walk_table(&table, buffers, body)
     }
 
     /// Marks the descriptors of one or (with `IN_ORDER`: virtio 1.3 §2.8.8) more buffers used by one used descriptor.
@@ -212,4 +216,18 @@ impl<A: Area> Ring<A> {
     pub(crate) fn disarm(&mut self) -> Result<(), QueueError> {
         self.ask(Wanted::Never)
     }
+}
+
+/// virtio 1.3 §2.8.7: every entry of the table belongs to the buffer, in order; of its flags only `WRITE` counts.
+#[inline(never)]
+fn walk_table(table: &Table, buffers: &mut Buffers, body: &mut Body) -> Result<(), QueueError> {
+    body.clear();
+    for index in 0..table.entries {
+        let entry = buffers.entry(table, index)?;
+        if entry.fourth() & DESC_F_INDIRECT != 0 {
+            return Err(QueueError::Indirect);
+        }
+        buffers.append(body, IoAddr(entry.addr), entry.len(), entry.fourth())?;
+    }
+    finish(body)
 }
