@@ -15,7 +15,7 @@ use kernel::io::Io;
 use kernel::pci;
 use kernel::prelude::*;
 use kernel::sync::Arc;
-use spec::{pci_demo, Features};
+use spec::{Features, pci_demo};
 use word_device::{Node, Word};
 
 const BAR: u32 = 0;

@@ -14,9 +14,9 @@ mod virtio;
 mod word_device;
 
 use kernel::prelude::*;
-use kernel::sync::atomic::{ordering::Relaxed, Atomic};
+use kernel::sync::atomic::{Atomic, ordering::Relaxed};
 use kernel::sync::{Arc, CondVar};
-use spec::{demo, device_type, Features};
+use spec::{Features, demo, device_type};
 use virtio::{Device, Driver, IrqLock, Message, Queue, Registration, Setup};
 use word_device::{Node, Word};
 

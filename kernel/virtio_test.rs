@@ -18,7 +18,7 @@ mod word_device;
 use kernel::bindings;
 use kernel::prelude::*;
 use kernel::sync::Arc;
-use spec::{device_type, test, Features};
+use spec::{Features, device_type, test};
 use virtio::{Device, Driver, Message, Queue, Registration, Setup};
 use word_device::{Node, Word};
 

@@ -9,7 +9,7 @@ use super::bindings as c;
 use super::message::Message;
 use super::queue::Queue;
 use core::marker::PhantomData;
-use core::ptr::{null_mut, NonNull};
+use core::ptr::{NonNull, null_mut};
 use kernel::error::to_result;
 use kernel::prelude::*;
 use kernel::sync::Arc;

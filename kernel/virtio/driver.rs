@@ -10,7 +10,7 @@ use super::device::{Device, Resources, Setup};
 use super::message::Message;
 use super::queue::Queue;
 use core::marker::PhantomData;
-use core::ptr::{null_mut, NonNull};
+use core::ptr::{NonNull, null_mut};
 use core::sync::atomic::{AtomicPtr, Ordering};
 use kernel::error::to_result;
 use kernel::prelude::*;

@@ -23,11 +23,7 @@ unsafe impl Backend for InterruptsOff {
     /// The interrupt state to go back to.
     type GuardState = c_ulong;
 
-    unsafe fn init(
-        ptr: *mut Self::State,
-        name: *const c_char,
-        key: *mut bindings::lock_class_key,
-    ) {
+    unsafe fn init(ptr: *mut Self::State, name: *const c_char, key: *mut bindings::lock_class_key) {
         // SAFETY: the caller gives memory for a lock, and a name and a key that live for ever.
         unsafe { bindings::__spin_lock_init(ptr, name, key) }
     }

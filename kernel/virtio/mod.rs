@@ -31,7 +31,7 @@ mod message;
 mod queue;
 
 pub(crate) use device::{Device, Setup};
-pub(crate) use driver::{device_table, DeviceTable, Driver, Registration};
+pub(crate) use driver::{DeviceTable, Driver, Registration, device_table};
 pub(crate) use irq_lock::IrqLock;
 pub(crate) use message::Message;
 pub(crate) use queue::Queue;

@@ -10,7 +10,7 @@ use super::bindings as c;
 use super::irq_lock::{InterruptsOff, IrqLock};
 use super::message::Message;
 use core::marker::PhantomData;
-use core::ptr::{null_mut, NonNull};
+use core::ptr::{NonNull, null_mut};
 use kernel::bindings;
 use kernel::error::to_result;
 use kernel::prelude::*;
