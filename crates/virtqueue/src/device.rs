@@ -236,7 +236,7 @@ impl Queue {
     ///
     /// # Errors
     /// [`QueueError`] if the driver broke the rules; the queue stays faulty.
-    #[inline]
+    #[inline(always)]
     pub fn pop(&mut self) -> Result<Option<Chain>, QueueError> {
         if let Some(fault) = self.fault {
             return Err(fault);
@@ -294,7 +294,7 @@ impl Queue {
     ///
     /// # Errors
     /// [`QueueError::BufferId`] for a chain of another queue; the fault that has stopped the queue; or a fault of remote memory.
-    #[inline]
+    #[inline(always)]
     pub fn complete(&mut self, chain: Chain, written: u32) -> Result<(), QueueError> {
         let body = chain.into_body();
         if let Some(fault) = self.fault {
