@@ -326,7 +326,7 @@ impl<T> DriverQueue<T> {
     ///
     /// # Errors
     /// [`AddError`], with the token; nothing was added then.
-    #[inline]
+    #[inline(always)]
     pub fn add(&mut self, readable: &[Buffer], writable: &[Buffer], token: T) -> Result<(), (AddError, T)> {
         let writable_len = match self.check(readable, writable) {
             Ok(len) => len,
@@ -386,7 +386,7 @@ impl<T> DriverQueue<T> {
     ///
     /// # Errors
     /// [`QueueError`] if the device named a buffer that it does not have, or more buffers than there are; the queue is broken then.
-    #[inline]
+    #[inline(always)]
     pub fn get(&mut self) -> Result<Option<Completion<T>>, QueueError> {
         if let Some(error) = self.broken {
             return Err(error);
