@@ -91,7 +91,7 @@ pub(crate) fn position(
 }
 
 /// The base that stands for a position.
-pub(crate) fn base(format: RingFormat, position: QueuePosition) -> u32 {
+pub(crate) fn vring_base(format: RingFormat, position: QueuePosition) -> u32 {
     match format {
         RingFormat::Split => position.available.index.into(),
         RingFormat::Packed => {

@@ -176,7 +176,7 @@ impl<B: Backend> Session<B> {
         let position = self.device.stop_queue(ring)?;
         state.running = false;
         if let (Some(position), Some(format)) = (position, format) {
-            state.base = vring::base(format, position);
+            state.base = vring::vring_base(format, position);
         }
         Ok(())
     }

@@ -24,7 +24,7 @@ fn a_split_base_is_the_available_index_and_the_used_index_is_in_the_ring() {
     memory.write(IoAddr(0x2002), &[0xfe, 0xff]).unwrap();
     let found = position(RingFormat::Split, 3, &LAYOUT, &memory).unwrap();
     assert_eq!((found.available.index, found.used.index), (3, 0xfffe));
-    assert_eq!(base(RingFormat::Split, found), 3);
+    assert_eq!(vring_base(RingFormat::Split, found), 3);
     assert!(position(RingFormat::Split, 0x1_0003, &LAYOUT, &memory).is_err());
 }
 
@@ -38,13 +38,13 @@ fn a_packed_base_is_both_places_with_their_wrap_counters() {
     ] {
         let found = position(RingFormat::Packed, value, &LAYOUT, &memory).unwrap();
         assert_eq!(found, QueuePosition { available, used }, "{value:#x}");
-        assert_eq!(base(RingFormat::Packed, found), value);
+        assert_eq!(vring_base(RingFormat::Packed, found), value);
     }
 }
 
 /// The flags of the first descriptor: untouched, made available in the first round, used in it, made available in the second.
 #[test]
-fn base_0_of_a_packed_ring_is_told_apart_by_its_first_descriptor() {
+fn vring_base_0_of_a_packed_ring_is_told_apart_by_its_first_descriptor() {
     let memory = memory();
     for (flags, wrap) in
         [(0x0000u16, Wrap::Set), (0x0080, Wrap::Set), (0x8080, Wrap::Clear), (0x8000, Wrap::Clear)]
