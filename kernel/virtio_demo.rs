@@ -7,7 +7,6 @@
 //! flight side by side. When the device goes, those that wait get `ENODEV`, and so do all that come later.
 //!
 //! Unsafe code places the device table where modpost looks for it.
-#![allow(unsafe_code)]
 
 mod spec;
 mod virtio;

@@ -9,7 +9,6 @@
 //! The device's type is 45 unless `device_type=` says otherwise.
 //!
 //! Unsafe code places the device table where modpost looks for it.
-#![allow(unsafe_code)]
 
 mod spec;
 mod virtio;

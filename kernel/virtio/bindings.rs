@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Linux's virtio core as bindgen sees it: unsafe to call, and not to be formatted or judged as our code.
-#![allow(unsafe_code)]
 #![allow(clippy::all, dead_code, missing_docs, unreachable_pub)]
 #![allow(non_camel_case_types, non_snake_case, non_upper_case_globals)]
 #![allow(improper_ctypes, unnecessary_transmutes, unsafe_op_in_unsafe_fn)]

@@ -136,6 +136,9 @@ unsafe fn bound_to<'a, D: Driver>(device: *mut c::virtio_device) -> Option<&'a B
     unsafe { data_of(device).load(Ordering::Acquire).cast::<Bound<D>>().as_ref() }
 }
 
+/// # Safety
+///
+/// Called by the bus, with a live device that no driver has.
 unsafe extern "C" fn probe<D: Driver>(raw: *mut c::virtio_device) -> kernel::ffi::c_int {
     kernel::error::from_result(|| {
         // SAFETY: the bus lends a live device whose driver is being bound.
@@ -201,6 +204,9 @@ unsafe fn unbind<D: Driver>(raw: *mut c::virtio_device, device: &Device<'_>) {
     drop(unsafe { Pin::new_unchecked(KBox::<Bound<D>>::from_raw(data.cast())) });
 }
 
+/// # Safety
+///
+/// Called by the bus, once for each device that `probe` took, which is live.
 unsafe extern "C" fn remove<D: Driver>(raw: *mut c::virtio_device) {
     let Some(pointer) = NonNull::new(raw) else { return };
     // SAFETY: the bus lends a live device whose driver is bound.
@@ -209,6 +215,9 @@ unsafe extern "C" fn remove<D: Driver>(raw: *mut c::virtio_device) {
     unsafe { unbind::<D>(raw, &device) };
 }
 
+/// # Safety
+///
+/// Called by the transport, with a live queue of a device that `probe` took or is taking.
 unsafe extern "C" fn used<D: Driver>(vq: *mut c::virtqueue) {
     // SAFETY: the transport lends a live queue of a device that is bound to this driver, or just being bound.
     let (bound, index) = unsafe { (bound_to::<D>((*vq).vdev), (*vq).index) };
@@ -218,6 +227,9 @@ unsafe extern "C" fn used<D: Driver>(vq: *mut c::virtqueue) {
     }
 }
 
+/// # Safety
+///
+/// Called by the bus, with a live device, between the end of `probe` and `remove`.
 unsafe extern "C" fn config_changed<D: Driver>(raw: *mut c::virtio_device) {
     // SAFETY: the bus calls this for a live device between the end of `probe` and `remove`.
     if let Some(bound) = unsafe { bound_to::<D>(raw) } {
