@@ -21,8 +21,8 @@ pub(crate) const MAX_DATA_LEN: usize = 1 << 20;
 pub(crate) const MAX_MESSAGE_LEN: usize = HEADER_LEN + 16 + MAX_DATA_LEN;
 /// Descriptors in one message: as many as Linux passes in one, so that none is ever lost before it can be refused.
 pub(crate) const MAX_FDS: usize = 253;
-/// Descriptors in one message that clients are told to send at most.
-pub(crate) const OFFERED_FDS: usize = 64;
+/// Descriptors in one message that clients are told to send at most: QEMU 11.1 takes a larger number for an error.
+pub(crate) const OFFERED_FDS: usize = 16;
 
 const TYPE_MASK: u32 = 0xf;
 const TYPE_COMMAND: u32 = 0;

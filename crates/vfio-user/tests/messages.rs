@@ -28,6 +28,7 @@ fn a_client_finds_the_device() {
     let json: serde_json::Value = serde_json::from_slice(&version[4..version.len() - 1]).unwrap();
     assert_eq!(json["capabilities"]["max_data_xfer_size"], 1 << 20);
     assert_eq!(json["capabilities"]["write_multiple"], true);
+    assert_eq!(json["capabilities"]["max_msg_fds"], 16, "QEMU takes no more");
     assert_eq!(client.request(GET_INFO, &words(&[16, 0, 0, 0])), Ok(words(&[16, 3, 9, 3])));
     for (region, flags, len) in [(0, 3, 1u64 << 20), (1, 0, 0), (6, 0, 0), (7, 3, 256), (8, 0, 0)] {
         let request = [words(&[32, 0, region, 0]), longs(&[0, 0])].concat();

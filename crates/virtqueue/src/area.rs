@@ -148,6 +148,26 @@ impl Mapped {
         Ok(unsafe { self.host.as_ptr().add(at) }.cast())
     }
 
+    fn u64(&self, at: usize) -> Result<&AtomicU64, MemoryFault> {
+        let field = self.fields::<u64, 1>(at)?;
+        if !field.is_aligned() {
+            return Err(MemoryFault { at: IoAddr(at as u64), len: size_of::<u64>() as u64 });
+        }
+        // SAFETY: `field` is mapped for as long as `self`, and aligned (both checked above). All sides access it as atomics.
+        Ok(unsafe { AtomicU64::from_ptr(field) })
+    }
+
+    /// A word of an area that is 16-byte aligned.
+    pub(crate) fn load_u64(&self, at: usize) -> Result<u64, MemoryFault> {
+        Ok(u64::from_le(self.u64(at)?.load(Ordering::Acquire)))
+    }
+
+    /// Writes a word of an area that is 16-byte aligned.
+    pub(crate) fn store_u64(&self, at: usize, value: u64) -> Result<(), MemoryFault> {
+        self.u64(at)?.store(value.to_le(), Ordering::Release);
+        Ok(())
+    }
+
     #[inline(always)]
     fn u16(&self, at: usize) -> Result<&AtomicU16, MemoryFault> {
         let field = self.fields::<u16, 1>(at)?;

@@ -4,6 +4,7 @@ use crate::area::{Areas, Mapped, Remote, check_alignment};
 use crate::buffers::Buffers;
 use crate::chain::{Body, Chain};
 use crate::error::{QueueError, SetupError};
+use crate::inflight::{self, InFlightArea};
 use crate::layout::{AreaSizes, QueuePosition, RingFormat, RingLayout, is_valid_size};
 use crate::memory::{Access, IoAddr, Memory, MemoryFault};
 use crate::order::Order;
@@ -77,14 +78,16 @@ pub(crate) struct Used {
 enum Ring {
     Split(split::device::Ring<Mapped>),
     Packed(packed::device::Ring<Mapped>),
-    Remote(RemoteRing),
+    Apart(ApartRing),
 }
 
-/// Kept apart: a fourth variant beside the mapped ones would turn two cheap comparisons into a jump through a table
-/// (docs/decisions/0003).
-enum RemoteRing {
-    Split(split::device::Ring<Remote>),
-    Packed(packed::device::Ring<Remote>),
+/// Rings that take longer anyway. Kept apart: a fourth variant beside the mapped ones would turn two cheap comparisons into a
+/// jump through a table (docs/decisions/0003).
+enum ApartRing {
+    RemoteSplit(split::device::Ring<Remote>),
+    RemotePacked(packed::device::Ring<Remote>),
+    RecordedSplit(Box<inflight::split::Ring>),
+    RecordedPacked(Box<inflight::packed::Ring>),
 }
 
 /// Calls the same method on whichever ring there is: a comparison or two per call, no virtual call per descriptor.
@@ -93,15 +96,17 @@ macro_rules! on_ring {
         match $ring {
             Ring::Split($name) => $call,
             Ring::Packed($name) => $call,
-            Ring::Remote(remote) => out_of_line(remote, move |remote| match remote {
-                RemoteRing::Split($name) => $call,
-                RemoteRing::Packed($name) => $call,
+            Ring::Apart(apart) => out_of_line(apart, move |apart| match apart {
+                ApartRing::RemoteSplit($name) => $call,
+                ApartRing::RemotePacked($name) => $call,
+                ApartRing::RecordedSplit($name) => $call,
+                ApartRing::RecordedPacked($name) => $call,
             }),
         }
     };
 }
 
-/// What a ring reached by messages does takes long anyway; it does not lengthen the code of mapped ones.
+/// What the rings apart do does not lengthen the code of the others.
 #[cold]
 #[inline(never)]
 fn out_of_line<A, R>(ring: A, operation: impl FnOnce(A) -> R) -> R {
@@ -166,15 +171,53 @@ impl Queue {
             (Err(SetupError::Memory(_)), _) => Self::remote(&memory, layout, format, options, position)?,
             (Err(error), _) => return Err(error),
         };
-        Ok(Self {
+        Ok(Self::over(ring, memory, layout, negotiated))
+    }
+
+    /// A queue as [`new`](Self::new) makes it, which records what it has in flight. It resumes from what an earlier queue has
+    /// recorded at `area`, and gives out again, in the order in which they were made available, the buffers that were in flight; if
+    /// nothing is recorded there, it starts at `position`.
+    ///
+    /// # Errors
+    /// As for [`new`](Self::new), and [`SetupError::Record`] if what is recorded cannot be of this queue. Rings reached by messages
+    /// only cannot be recorded: [`SetupError::Memory`].
+    pub fn recorded(
+        memory: Arc<dyn Memory>,
+        layout: RingLayout,
+        negotiated: Features,
+        position: QueuePosition,
+        area: &InFlightArea,
+    ) -> Result<Self, SetupError> {
+        let format = RingFormat::of(negotiated);
+        let (size, options) = (layout.size, Options::of(negotiated));
+        if !is_valid_size(format, size) {
+            return Err(SetupError::Size(size));
+        }
+        let areas = find_areas(&memory, layout, format, Mapped::find)?;
+        let words = area.map(format, size)?;
+        let ring = match format {
+            RingFormat::Split => {
+                let ring = inflight::split::Ring::new(areas, size, options, position, words)?;
+                ApartRing::RecordedSplit(Box::new(ring))
+            }
+            RingFormat::Packed => {
+                let ring = inflight::packed::Ring::new(areas, size, options, position, words)?;
+                ApartRing::RecordedPacked(Box::new(ring))
+            }
+        };
+        Ok(Self::over(Ring::Apart(ring), memory, layout, negotiated))
+    }
+
+    fn over(ring: Ring, memory: Arc<dyn Memory>, layout: RingLayout, negotiated: Features) -> Self {
+        Self {
             ring,
             logs_writes: memory.logs_writes(),
             buffers: Buffers::new(memory, layout.size),
-            order: options.in_order.then(|| Order::new(layout.size)),
+            order: Options::of(negotiated).in_order.then(|| Order::new(layout.size)),
             layout,
-            format,
+            format: RingFormat::of(negotiated),
             fault: None,
-        })
+        }
     }
 
     fn remote(
@@ -187,13 +230,13 @@ impl Queue {
         let areas = find_areas(memory, layout, format, Remote::find)?;
         let ring = match format {
             RingFormat::Split => {
-                RemoteRing::Split(split::device::Ring::new(areas, layout.size, options, position)?)
+                ApartRing::RemoteSplit(split::device::Ring::new(areas, layout.size, options, position)?)
             }
             RingFormat::Packed => {
-                RemoteRing::Packed(packed::device::Ring::new(areas, layout.size, options, position)?)
+                ApartRing::RemotePacked(packed::device::Ring::new(areas, layout.size, options, position)?)
             }
         };
-        Ok(Ring::Remote(ring))
+        Ok(Ring::Apart(ring))
     }
 
     /// Size in descriptors.
@@ -244,7 +287,7 @@ impl Queue {
         let popped = match &mut self.ring {
             Ring::Split(ring) => ring.pop(&mut self.buffers),
             Ring::Packed(ring) => ring.pop(&mut self.buffers),
-            Ring::Remote(_) => return self.pop_remote(),
+            Ring::Apart(_) => return self.pop_apart(),
         };
         match popped {
             Ok(body) => Ok(body.map(|body| self.lend(body))),
@@ -263,7 +306,7 @@ impl Queue {
     /// Apart, like the other ways that results come back by from calls: what such a call returns lies in memory, and so would
     /// what the mapped rings return beside it (docs/decisions/0003).
     #[cold]
-    fn pop_remote(&mut self) -> Result<Option<Chain>, QueueError> {
+    fn pop_apart(&mut self) -> Result<Option<Chain>, QueueError> {
         let buffers = &mut self.buffers;
         match on_ring!(&mut self.ring, ring => ring.pop(buffers)) {
             Ok(body) => Ok(body.map(|body| self.lend(body))),
@@ -318,7 +361,7 @@ impl Queue {
         pushed.or_else(|fault| self.latch(fault))
     }
 
-    /// The end of [`complete`](Self::complete) for remote rings, and with `IN_ORDER`.
+    /// The end of [`complete`](Self::complete) for rings apart, and with `IN_ORDER`.
     #[inline(never)]
     fn push_otherwise(&mut self, body: Box<Body>, used: Used) -> Result<(), QueueError> {
         let pushed = match &mut self.order {

@@ -14,6 +14,14 @@ pub enum SetupError {
     Memory(MemoryFault),
     /// A saved position does not fit the queue.
     Position,
+    /// The record of what was in flight is damaged, or another queue's.
+    Record,
+}
+
+impl From<MemoryFault> for SetupError {
+    fn from(fault: MemoryFault) -> Self {
+        Self::Memory(fault)
+    }
 }
 
 impl fmt::Display for SetupError {
@@ -25,6 +33,9 @@ impl fmt::Display for SetupError {
             Self::Alignment(at, align) => write!(f, "ring area at {at} is not aligned to {align} bytes"),
             Self::Memory(fault) => write!(f, "ring area: {fault}"),
             Self::Position => f.write_str("the saved position does not fit a queue of this size"),
+            Self::Record => f.write_str(
+                "the record of buffers in flight is damaged, or another queue's: start with a new one",
+            ),
         }
     }
 }

@@ -12,6 +12,7 @@
 //! | [`chain`] | [`Chain`], [`Reader`], [`Writer`] |
 //! | [`device`] | [`Queue`] |
 //! | [`driver`] | [`DriverQueue`] |
+//! | [`inflight`] | what is in flight, recorded for whoever serves the queue after a crash |
 //! | [`error`] | set-up errors and faults of the other side |
 //! | [`view`] | a queue's memory, printed for people |
 //!
@@ -32,6 +33,7 @@ pub mod device;
 pub mod driver;
 pub mod error;
 mod event;
+pub mod inflight;
 pub mod layout;
 #[cfg(test)]
 mod loom_tests;
@@ -46,6 +48,7 @@ pub use chain::{BufferError, Chain, Reader, Segment, Writer};
 pub use device::{MoreWork, Notify, Queue};
 pub use driver::{AddError, Buffer, Completion, DriverQueue, IndirectMemory, Kick, RingMemory};
 pub use error::{QueueError, SetupError};
+pub use inflight::InFlightArea;
 pub use layout::{AreaSizes, QueuePosition, RingFormat, RingIndex, RingLayout, Wrap, is_valid_size};
 pub use memory::{Access, IoAddr, Memory, MemoryFault, Region};
 pub use view::RingView;

@@ -56,6 +56,11 @@ impl<A: Area> Ring<A> {
         QueuePosition { available: self.available, used: self.used }
     }
 
+    /// The descriptor at a place, as it is now.
+    pub(crate) fn descriptor(&self, place: RingIndex) -> Result<Descriptor, QueueError> {
+        Ok(self.areas.descriptors.load_descriptor(usize::from(place.index), Ordering::Relaxed)?)
+    }
+
     fn pending(&self) -> Result<bool, QueueError> {
         let next =
             self.areas.descriptors.load_descriptor(usize::from(self.available.index), Ordering::Acquire)?;

@@ -110,6 +110,18 @@ impl<A: Area> Ring<A> {
         Ok(Some(body))
     }
 
+    /// A chain that was popped before, by a device end that is no more: its place in the available ring is passed.
+    pub(crate) fn pop_head(&mut self, head: u16, buffers: &mut Buffers) -> Result<Box<Body>, QueueError> {
+        let mut body = buffers.take();
+        match self.fill(head, buffers, &mut body) {
+            Ok(()) => Ok(body),
+            Err(fault) => {
+                buffers.recycle(body);
+                Err(fault)
+            }
+        }
+    }
+
     #[inline(always)]
     fn fill(&self, head: u16, buffers: &mut Buffers, body: &mut Body) -> Result<(), QueueError> {
         let first = self.descriptor(head)?;
