@@ -333,16 +333,19 @@ impl<T> DriverQueue<T> {
             Err(error) => return Err((error, token)),
         };
         let count = readable.len() + writable.len();
-        let tables = self.indirect.as_ref().filter(|_| count >= usize::from(self.tables_from));
-        let added = on_ring!(&mut self.ring, ring => {
-            let table = tables.filter(|tables| tables.fits(ring.next_id(), count));
-            let descriptors = if table.is_some() { 1 } else { count };
-            if descriptors > usize::from(ring.free_descriptors()) {
-                return Err((AddError::Full, token));
+        let tables = if count < usize::from(self.tables_from) { None } else { self.indirect.as_ref() };
+        let added = on_ring!(&mut self.ring, ring => match tables {
+            Some(tables) if tables.fits(ring.next_id(), count) => {
+                if ring.free_descriptors() == 0 {
+                    return Err((AddError::Full, token));
+                }
+                ring.add_indirect(tables, (readable, writable), writable_len, token)
             }
-            match table {
-                Some(tables) => ring.add_indirect(tables, (readable, writable), writable_len, token),
-                None => ring.add(readable, writable, writable_len, token),
+            _ => {
+                if count > usize::from(ring.free_descriptors()) {
+                    return Err((AddError::Full, token));
+                }
+                ring.add(readable, writable, writable_len, token)
             }
         });
         // Only an offset outside of the ring's own memory could fail, and none is.
@@ -361,12 +364,15 @@ impl<T> DriverQueue<T> {
         if count == 0 {
             return Err(AddError::Empty);
         }
-        let sum = |parts: &[Buffer]| parts.iter().map(|part| u64::from(part.len)).sum::<u64>();
-        let writable_len = sum(writable);
-        if count > usize::from(self.size()) || sum(readable) + writable_len > u64::from(u32::MAX) {
+        if count > usize::from(self.size()) {
             return Err(AddError::TooLong);
         }
-        Ok(writable_len as u32)
+        // A sum that stops where it overflows: the compiler makes of it the short loop that a few pieces need.
+        let sum =
+            |from: u32, parts: &[Buffer]| parts.iter().try_fold(from, |sum, part| sum.checked_add(part.len));
+        let writable_len = sum(0, writable).ok_or(AddError::TooLong)?;
+        sum(writable_len, readable).ok_or(AddError::TooLong)?;
+        Ok(writable_len)
     }
 
     /// Shows the device everything added so far, and says whether it wants to be notified: once per batch.
@@ -391,15 +397,14 @@ impl<T> DriverQueue<T> {
         if let Some(error) = self.broken {
             return Err(error);
         }
-        match on_ring!(&mut self.ring, ring => ring.get()) {
-            Ok(returned) => {
-                Ok(returned.map(|buffer| Completion { token: buffer.token, written: buffer.written }))
-            }
-            Err(error) => {
-                self.broken = Some(error);
-                Err(error)
-            }
-        }
+        // Each layout on its own way to the caller: where they meet, what they return is packed and unpacked.
+        let error = on_ring!(&mut self.ring, ring => match ring.get() {
+            Ok(None) => return Ok(None),
+            Ok(Some(buffer)) => return Ok(Some(Completion { token: buffer.token, written: buffer.written })),
+            Err(error) => error,
+        });
+        self.broken = Some(error);
+        Err(error)
     }
 
     /// Asks the device for no used-buffer notifications. One may come all the same.

@@ -69,29 +69,25 @@ impl<T> Slots<T> {
     /// limited to what was posted: a device that says more has overrun nothing but its own word (hostile devices: row 76).
     #[inline(always)]
     pub(crate) fn take(&mut self, reported: Reported) -> Result<Returned<T>, QueueError> {
-        if self.order.is_some() {
-            return self.take_in_order(reported);
+        let id = match self.order {
+            None => reported.id,
+            Some(_) => self.oldest(reported).ok_or(QueueError::BufferId(reported.id))?,
+        };
+        let mut returned = self.release(id)?;
+        // virtio 1.3 §2.7.9: an entry left out of a batch says nothing of lengths; it stands for a buffer written whole.
+        if id == reported.id {
+            returned.written = returned.written.min(reported.written);
         }
-        let mut returned = self.release(reported.id)?;
-        returned.written = returned.written.min(reported.written);
         Ok(returned)
     }
 
+    /// With `IN_ORDER`: the oldest buffer that a report stands for, if it names one that is in flight.
     #[inline(never)]
-    fn take_in_order(&mut self, reported: Reported) -> Result<Returned<T>, QueueError> {
-        let bogus = QueueError::BufferId(reported.id);
-        if self.slots.get(usize::from(reported.id)).is_none_or(|slot| slot.token.is_none()) {
-            return Err(bogus);
-        }
-        let oldest = self.order.as_mut().and_then(VecDeque::pop_front).ok_or(bogus)?;
-        let mut returned = self.release(oldest)?;
-        // virtio 1.3 §2.7.9: an entry left out of a batch says nothing of lengths; it stands for a buffer written whole.
-        let last = oldest == reported.id;
-        if last {
-            returned.written = returned.written.min(reported.written);
-        }
-        self.batch = (!last).then_some(reported);
-        Ok(returned)
+    fn oldest(&mut self, reported: Reported) -> Option<u16> {
+        self.slots.get(usize::from(reported.id))?.token.as_ref()?;
+        let oldest = self.order.as_mut()?.pop_front()?;
+        self.batch = (oldest != reported.id).then_some(reported);
+        Some(oldest)
     }
 
     /// Takes one buffer back, as if it were written whole. An id that is out of range, or not in flight, was invented, or reported

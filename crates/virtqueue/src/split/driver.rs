@@ -163,11 +163,12 @@ impl<A: Area, T> Ring<A, T> {
     fn pending(&mut self) -> Result<u16, QueueError> {
         if self.seen_used == self.last_used {
             self.seen_used = self.areas.device.load_u16(USED_IDX, Ordering::Acquire)?;
+            // Once for what was seen: from here on, what is ahead and what is in flight go down together.
+            if self.seen_used.wrapping_sub(self.last_used) > self.slots.in_flight() {
+                return Err(QueueError::AvailableIndex { found: self.seen_used, processed: self.last_used });
+            }
         }
         let ahead = self.seen_used.wrapping_sub(self.last_used);
-        if ahead > self.slots.in_flight() {
-            return Err(QueueError::AvailableIndex { found: self.seen_used, processed: self.last_used });
-        }
         Ok(ahead)
     }
 
