@@ -59,7 +59,7 @@ impl Buffers {
     }
 
     /// A body, recycled if there is one: to be cleared, or set by [`append_only`](Self::append_only).
-    #[inline]
+    #[inline(always)]
     pub(crate) fn take(&mut self) -> Box<Body> {
         match self.spare.pop() {
             Some(body) => body,
@@ -74,7 +74,7 @@ impl Buffers {
     }
 
     /// Keeps a body for the next chain.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn recycle(&mut self, body: Box<Body>) {
         if self.spare.len() < self.spare.capacity() {
             self.spare.push(body);
@@ -82,7 +82,7 @@ impl Buffers {
     }
 
     /// Records that buffer `id` is in flight; it must not be already (hostile drivers make a buffer available twice).
-    #[inline]
+    #[inline(always)]
     pub(crate) fn lend(&mut self, id: u16, body: &mut Body) -> Result<(), QueueError> {
         body.id = id;
         let lent = self.in_flight.get_mut(usize::from(id)).ok_or(QueueError::BufferId(id))?;
@@ -94,7 +94,7 @@ impl Buffers {
     }
 
     /// Records that a buffer of this queue has come back.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn give_back(&mut self, body: &Body) -> Result<(), QueueError> {
         match self.in_flight.get_mut(usize::from(body.id)) {
             Some(lent) if body.queue == self.queue && *lent => *lent = false,

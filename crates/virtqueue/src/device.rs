@@ -75,6 +75,15 @@ pub(crate) struct Used {
     pub(crate) descriptors: u16,
 }
 
+impl Used {
+    #[inline(always)]
+    fn of(body: &Body, written: u32) -> Self {
+        Self { id: body.id, written, buffers: 1, descriptors: body.descriptors }
+    }
+}
+
+// A tag of its own: one that hides in a field of the rings apart takes three instructions more to tell.
+#[repr(u8)]
 enum Ring {
     Split(split::device::Ring<Mapped>),
     Packed(packed::device::Ring<Mapped>),
@@ -287,7 +296,13 @@ impl Queue {
         let popped = match &mut self.ring {
             Ring::Split(ring) => ring.pop(&mut self.buffers),
             Ring::Packed(ring) => ring.pop(&mut self.buffers),
-            Ring::Apart(_) => return self.pop_apart(),
+            Ring::Apart(_) => {
+                let chain = self.pop_apart();
+                return match self.fault {
+                    None => Ok(chain),
+                    Some(fault) => Err(fault),
+                };
+            }
         };
         match popped {
             Ok(body) => Ok(body.map(|body| self.lend(body))),
@@ -303,14 +318,17 @@ impl Queue {
         Chain::new(body)
     }
 
-    /// Apart, like the other ways that results come back by from calls: what such a call returns lies in memory, and so would
-    /// what the mapped rings return beside it (docs/decisions/0003).
+    /// Like other calls within what is inlined, this one returns what fits a register, and leaves a fault where it is remembered: a
+    /// result of more words would lie in memory, and with it what the mapped rings return (docs/decisions/0003).
     #[cold]
-    fn pop_apart(&mut self) -> Result<Option<Chain>, QueueError> {
+    fn pop_apart(&mut self) -> Option<Chain> {
         let buffers = &mut self.buffers;
         match on_ring!(&mut self.ring, ring => ring.pop(buffers)) {
-            Ok(body) => Ok(body.map(|body| self.lend(body))),
-            Err(fault) => self.latch(fault),
+            Ok(body) => body.map(|body| self.lend(body)),
+            Err(fault) => {
+                self.remember(fault);
+                None
+            }
         }
     }
 
@@ -341,29 +359,38 @@ impl Queue {
     pub fn complete(&mut self, chain: Chain, written: u32) -> Result<(), QueueError> {
         let body = chain.into_body();
         if let Some(fault) = self.fault {
-            return refuse(body, fault);
+            refuse(body);
+            return Err(fault);
         }
         if let Err(fault) = self.buffers.give_back(&body) {
-            return refuse(body, fault).or_else(|fault| self.latch(fault));
+            refuse(body);
+            return self.latch(fault);
         }
         let accounted = body.written.get();
         let written = u64::from(written).min(accounted) as u32;
         if self.logs_writes {
             self.log_buffer(&body.segments, body.readable, accounted);
         }
-        let used = Used { id: body.id, written, buffers: 1, descriptors: body.descriptors };
         let pushed = match (&mut self.ring, &self.order) {
-            (Ring::Split(ring), None) => ring.push_used(used),
-            (Ring::Packed(ring), None) => ring.push_used(used),
-            _ => return self.push_otherwise(body, used),
+            (Ring::Split(ring), None) => ring.push_used(Used::of(&body, written)),
+            (Ring::Packed(ring), None) => ring.push_used(Used::of(&body, written)),
+            _ => {
+                self.push_otherwise(body, written);
+                return self.fault.map_or(Ok(()), Err);
+            }
         };
+        if let Err(fault) = pushed {
+            refuse(body);
+            return self.latch(fault);
+        }
         self.buffers.recycle(body);
-        pushed.or_else(|fault| self.latch(fault))
+        Ok(())
     }
 
     /// The end of [`complete`](Self::complete) for rings apart, and with `IN_ORDER`.
     #[inline(never)]
-    fn push_otherwise(&mut self, body: Box<Body>, used: Used) -> Result<(), QueueError> {
+    fn push_otherwise(&mut self, body: Box<Body>, written: u32) {
+        let used = Used::of(&body, written);
         let pushed = match &mut self.order {
             None => on_ring!(&mut self.ring, ring => ring.push_used(used)),
             Some(order) => {
@@ -372,7 +399,9 @@ impl Queue {
             }
         };
         self.buffers.recycle(body);
-        pushed.or_else(|fault| self.latch(fault))
+        if let Err(fault) = pushed {
+            self.remember(fault);
+        }
     }
 
     /// Completes every chain of `done` with the number of bytes written beside it, emptying it; publishes nothing.
@@ -449,10 +478,16 @@ impl Queue {
         result.or_else(|fault| self.latch(fault))
     }
 
-    #[cold]
+    #[inline(always)]
     fn latch<R>(&mut self, fault: QueueError) -> Result<R, QueueError> {
-        self.fault = Some(fault);
+        self.remember(fault);
         Err(fault)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn remember(&mut self, fault: QueueError) {
+        self.fault = Some(fault);
     }
 
     /// Logs the areas that the device end writes, whole: a log has a bit per page, and a ring few pages.
@@ -482,9 +517,8 @@ impl Queue {
 /// Frees a chain that the queue does not take back.
 #[cold]
 #[inline(never)]
-fn refuse(body: Box<Body>, fault: QueueError) -> Result<(), QueueError> {
+fn refuse(body: Box<Body>) {
     drop(body);
-    Err(fault)
 }
 
 /// Passes on what is next in order.
