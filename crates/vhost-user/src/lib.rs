@@ -9,6 +9,7 @@
 //! | `session` | what a front-end has said, and what follows from each of its requests; the thread of a connection |
 //! | `vring` | what a front-end has said of one ring; bases and positions |
 //! | `table`, `memory` | the regions that a front-end shares, and how devices reach them |
+//! | `dirty_log` | the front-end's bitmap of what was written |
 //! | `notify` | kicks and calls |
 //! | `channel`, `events` | what a device says by itself, and the front-end's socket for it |
 //! | `socket` | messages in and out of a socket |
@@ -25,6 +26,7 @@
 #![deny(clippy::panic)]
 
 mod channel;
+mod dirty_log;
 pub mod error;
 mod events;
 mod memory;

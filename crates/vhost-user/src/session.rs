@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `features` | negotiation, of the device's features and of the protocol's |
 //! | `rings` | set-up, start and stop of rings |
-//! | `sharing` | the memory that the front-end shares |
+//! | `sharing` | the memory that the front-end shares, and the log of what is written to it |
+//! | `inflight` | records of what is in flight |
 //! | `device` | configuration space, status, reset |
 //! | `state` | the device's own state on its way to or from another host |
 //! | `client` | the thread of a connection |
@@ -14,6 +15,7 @@
 mod client;
 mod device;
 mod features;
+mod inflight;
 mod rings;
 mod sharing;
 mod state;
@@ -21,14 +23,17 @@ mod state;
 pub(crate) use client::{Client, End};
 
 use crate::channel::Channel;
+use crate::dirty_log::DirtyLog;
 use crate::error::Refusal;
 use crate::events::Events;
 use crate::memory::GuestMemory;
 use crate::table::{MAX_REGIONS, MemoryLimits, MemoryTable};
 use crate::vring::Vring;
 use crate::wire::{Command, ProtocolFeatures, Record};
+use inflight::Records;
 use state::Transfer;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use vioduct_virtio_device::{Backend, Features, Host};
 
@@ -36,7 +41,7 @@ use vioduct_virtio_device::{Backend, Features, Host};
 const MAX_RINGS: usize = 256;
 
 /// What a request comes to.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Debug)]
 pub(crate) enum Outcome {
     /// It is done.
     Done,
@@ -44,6 +49,8 @@ pub(crate) enum Outcome {
     Ignored(&'static str),
     /// It is done, and this is the reply.
     Reply(Vec<u8>),
+    /// The same, with a descriptor.
+    ReplyWith(Vec<u8>, OwnedFd),
 }
 
 impl Outcome {
@@ -59,8 +66,10 @@ pub(crate) struct Session<B> {
     /// As the front-end has set them, those of the protocol among them.
     features: Option<Features>,
     table: MemoryTable,
+    log: Option<Arc<DirtyLog>>,
     memory: Arc<GuestMemory>,
     rings: Vec<Vring>,
+    records: Option<Records>,
     channel: Arc<Channel>,
     events: Arc<Events>,
     status: u8,
@@ -74,7 +83,7 @@ impl<B: Backend> Session<B> {
         let count = info.queue_sizes.len().min(MAX_RINGS);
         let events = Arc::new(Events::new(info.name, count, channel.clone()));
         let table = MemoryTable::new(limits);
-        let memory = Arc::new(table.memory());
+        let memory = Arc::new(table.memory(None));
         device.connect(Host { memory: memory.clone(), events: events.clone() });
         let rings = (0..count).map(|ring| Vring::new(ring as u16, &channel)).collect();
         Ok(Self {
@@ -82,8 +91,10 @@ impl<B: Backend> Session<B> {
             protocol: ProtocolFeatures::NONE,
             features: None,
             table,
+            log: None,
             memory,
             rings,
+            records: None,
             channel,
             events,
             status: 0,
@@ -125,6 +136,9 @@ impl<B: Backend> Session<B> {
             C::CheckDeviceState => Ok(self.check_transfer()),
             // Told where the log is, a device says nothing more of it: the front-end reads it when it likes.
             C::SetLogFd => Ok(Outcome::Done),
+            C::SetLogBase { len, offset, file } => self.set_log(len, offset, file),
+            C::GetInflightFd(area) => self.make_records(area),
+            C::SetInflightFd(area, file) => self.set_records(area, file),
         }
     }
 }

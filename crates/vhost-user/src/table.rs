@@ -7,13 +7,11 @@
 //! An access to a mapping beyond the end of its file is a SIGBUS, which would end the server and every other client. The
 //! length of the file is checked when it is mapped; [`SharedFiles`] says what is asked of it beyond that.
 
+use crate::dirty_log::Log;
 use crate::error::Refusal;
 use crate::memory::{GuestMemory, Piece};
-use rustix::fs::{SealFlags, fcntl_get_seals};
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
-use vioduct_virtio_device::{Backing, MemoryMap, RegionSetup};
-use vioduct_virtqueue::{Access, IoAddr};
+use vioduct_virtqueue::IoAddr;
 
 /// Regions that one client may share: as many as a PC's memory slots, which is what front-ends ask for.
 pub(crate) const MAX_REGIONS: usize = 509;
@@ -127,7 +125,8 @@ impl MemoryTable {
         if before.checked_add(region.len).is_none_or(|total| total > self.limits.total_bytes) {
             return Err(Refusal::Rule("more memory than a client may share"));
         }
-        let piece = map(&region, file, self.limits.files)?;
+        let at = IoAddr(region.guest);
+        let piece = Piece::of_file(file, region.offset, at, region.len, self.limits.files)?;
         self.entries.push(Entry { region, piece });
         Ok(())
     }
@@ -142,21 +141,12 @@ impl MemoryTable {
             .ok_or(Refusal::Address(user))
     }
 
-    /// All regions, as a device reaches them.
-    pub(crate) fn memory(&self) -> GuestMemory {
-        GuestMemory::new(self.entries.iter().map(|entry| entry.piece.clone()).collect())
+    /// All regions, as a device reaches them, which logs what it writes.
+    pub(crate) fn memory(&self, log: Option<Log>) -> GuestMemory {
+        GuestMemory::new(self.entries.iter().map(|entry| entry.piece.clone()).collect(), log)
     }
-}
 
-fn map(region: &FrontRegion, file: OwnedFd, files: SharedFiles) -> Result<Piece, Refusal> {
-    let sealed = || fcntl_get_seals(&file).is_ok_and(|seals| seals.contains(SealFlags::SHRINK));
-    if files == SharedFiles::Sealed && !sealed() {
-        return Err(Refusal::Rule(
-            "guest memory is in a file that can be shrunk: seal it with F_SEAL_SHRINK, or let the server trust its clients",
-        ));
+    pub(crate) fn limits(&self) -> MemoryLimits {
+        self.limits
     }
-    let backing = Backing::File { file: Arc::new(file), offset: region.offset };
-    let setup = RegionSetup { at: IoAddr(region.guest), len: region.len, access: Access::ReadWrite, backing };
-    let map = MemoryMap::new(vec![setup])?.without_files();
-    Piece::new(map).ok_or(Refusal::Rule("a memory region is empty"))
 }

@@ -20,6 +20,8 @@ pub(crate) struct Areas {
 pub(crate) struct Vring {
     pub(crate) size: Option<u16>,
     pub(crate) areas: Option<Areas>,
+    /// Where writes to the device area are logged, as a guest address; `None`: they are not.
+    pub(crate) log: Option<u64>,
     /// Where to begin, as the front-end or the last stop has it. What it means depends on the format.
     pub(crate) base: u32,
     pub(crate) kick: Kick,
@@ -35,6 +37,7 @@ impl Vring {
         Self {
             size: None,
             areas: None,
+            log: None,
             base: 0,
             kick: Kick::InBand,
             call: Arc::new(Call::new(ring, channel.clone())),
@@ -50,8 +53,8 @@ impl Vring {
 
     /// Back to how it was at first, but for the call: that is the front-end's, not the device's. It does not run.
     pub(crate) fn reset(&mut self) {
-        let Self { size, areas, base, kick, call: _, started, enabled, running } = self;
-        (*size, *areas, *base, *kick) = (None, None, 0, Kick::InBand);
+        let Self { size, areas, log, base, kick, call: _, started, enabled, running } = self;
+        (*size, *areas, *log, *base, *kick) = (None, None, None, 0, Kick::InBand);
         (*started, *enabled, *running) = (false, false, false);
     }
 }

@@ -10,7 +10,9 @@ mod command;
 mod payload;
 mod rules;
 
-pub(crate) use command::{Command, ConfigSpan, ConfigWrite, Direction, RingAddress, RingFd, RingState};
+pub(crate) use command::{
+    Command, ConfigSpan, ConfigWrite, Direction, InflightArea, RingAddress, RingFd, RingState,
+};
 pub(crate) use payload::{Fields, Record};
 pub(crate) use rules::{ProtocolFeatures, Reply, Request};
 

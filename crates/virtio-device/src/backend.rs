@@ -11,7 +11,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use vioduct_spec::Features;
-use vioduct_virtqueue::{Memory, QueuePosition, RingLayout, SetupError};
+use vioduct_virtqueue::{InFlightArea, Memory, QueuePosition, RingLayout, SetupError};
 
 /// Something that serves the virtqueues of one device.
 ///
@@ -148,6 +148,8 @@ pub struct QueueSetup {
     pub kick: Option<Arc<EventFd>>,
     /// How to tell the driver that buffers are used: once per batch, when it wants to know.
     pub call: Arc<dyn Signal>,
+    /// Where to record what is in flight, and to resume from what another process has recorded. `None`: nowhere.
+    pub in_flight: Option<InFlightArea>,
 }
 
 /// A used-buffer notification on its way to the driver (virtio 1.3 §2.3).

@@ -86,8 +86,12 @@ impl<M: DeviceModel> Serving<M> {
         if usize::from(q) >= count {
             return Err(BackendError::NoSuchQueue { queue: q, count });
         }
-        Queue::new(host.memory.clone(), setup.layout, negotiated, setup.position)
-            .map_err(|source| BackendError::Setup { queue: q, source })
+        let memory = host.memory.clone();
+        let queue = match &setup.in_flight {
+            None => Queue::new(memory, setup.layout, negotiated, setup.position),
+            Some(area) => Queue::recorded(memory, setup.layout, negotiated, setup.position, area),
+        };
+        queue.map_err(|source| BackendError::Setup { queue: q, source })
     }
 
     /// The lanes have gone.

@@ -6,7 +6,7 @@ use crate::socket::{Connection, Received, Sent, send_some};
 use crate::wire::{self, Answer, Command, Header, Message, ProtocolFeatures, Reply, Request, WireError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use vioduct_virtio_device::{Backend, EventFd};
@@ -106,7 +106,8 @@ impl<B: Backend> Client<B> {
             && rule.reply == Reply::Status
             && self.session.has_agreed_on(ProtocolFeatures::REPLY_ACK);
         match outcome {
-            Ok(Outcome::Reply(payload)) => self.send(&wire::reply(request, &payload)),
+            Ok(Outcome::Reply(payload)) => self.send(&wire::reply(request, &payload), &[]),
+            Ok(Outcome::ReplyWith(payload, fd)) => self.send(&wire::reply(request, &payload), &[fd.as_fd()]),
             Ok(Outcome::Done) if answered => self.send_status(request, 0),
             Ok(Outcome::Done) => Ok(()),
             Ok(Outcome::Ignored(reason)) => {
@@ -123,14 +124,14 @@ impl<B: Backend> Client<B> {
     }
 
     fn send_status(&mut self, request: Request, status: u64) -> Result<(), End> {
-        self.send(&wire::reply(request, &status.to_ne_bytes()))
+        self.send(&wire::reply(request, &status.to_ne_bytes()), &[])
     }
 
-    /// Sends all of `bytes`, however slowly the front-end reads, unless the server is to stop.
-    fn send(&self, mut bytes: &[u8]) -> Result<(), End> {
+    /// Sends all of `bytes`, `fds` with the first, however slowly the front-end reads, unless the server is to stop.
+    fn send(&self, mut bytes: &[u8], mut fds: &[BorrowedFd<'_>]) -> Result<(), End> {
         while !bytes.is_empty() {
-            match send_some(self.connection.as_fd(), bytes, &[])? {
-                Sent::Bytes(count) => bytes = bytes.get(count..).unwrap_or_default(),
+            match send_some(self.connection.as_fd(), bytes, fds)? {
+                Sent::Bytes(count) => (bytes, fds) = (bytes.get(count..).unwrap_or_default(), &[]),
                 Sent::Nothing => {
                     let stop = PollFd::new(&*self.stop, PollFlags::IN);
                     wait_for(&mut [stop, PollFd::new(&self.connection, PollFlags::OUT)], None)?;

@@ -73,7 +73,7 @@ impl<B: Backend> Session<B> {
         self.device.reset()?;
         self.rings.iter_mut().for_each(Vring::reset);
         self.events.recover();
-        (self.features, self.status) = (None, 0);
+        (self.features, self.records, self.status) = (None, None, 0);
         Ok(Outcome::Done)
     }
 }

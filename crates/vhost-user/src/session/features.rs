@@ -13,6 +13,12 @@ use vioduct_virtio_device::Backend;
 /// A bit that no virtio device offers, reused: the protocol has features of its own.
 pub(super) const PROTOCOL_FEATURES: Features = Features::bit(30);
 
+/// Another such bit: what devices write is logged.
+pub(super) const LOG_ALL: Features = Features::bit(26);
+
+/// What is the protocol's own.
+const PROTOCOL: Features = PROTOCOL_FEATURES.with(LOG_ALL);
+
 /// What a vhost-user ring cannot carry, whatever the queues could: notifications are eventfds and bring no data with them, and
 /// addresses are not translated.
 const NOT_CARRIED: Features = Features::NOTIFICATION_DATA
@@ -22,12 +28,12 @@ const NOT_CARRIED: Features = Features::NOTIFICATION_DATA
 
 impl<B: Backend> Session<B> {
     pub(super) fn offered(&self) -> Features {
-        self.device.features().without(NOT_CARRIED) | PROTOCOL_FEATURES
+        self.device.features().without(NOT_CARRIED) | PROTOCOL
     }
 
     /// The features in force for the device, once it has been told of any.
     pub(super) fn negotiated(&self) -> Option<Features> {
-        self.features.map(|features| features.without(PROTOCOL_FEATURES))
+        self.features.map(|features| features.without(PROTOCOL))
     }
 
     /// The front-end may set the same features again at any time, and does, when its guest pauses and goes on: that is nothing
@@ -40,15 +46,24 @@ impl<B: Backend> Session<B> {
         if !features.contains(Features::VERSION_1) {
             return Err(Refusal::Rule("features without VERSION_1: legacy drivers are not served"));
         }
-        let negotiated = features.without(PROTOCOL_FEATURES);
+        let negotiated = features.without(PROTOCOL);
         if self.negotiated() != Some(negotiated) || self.events.has_failed() {
             self.renegotiate(negotiated)?;
         }
+        let logged = self.logs_data();
         self.features = Some(features);
+        if self.logs_data() != logged {
+            self.renew_memory()?;
+        }
         if !features.contains(PROTOCOL_FEATURES) {
             self.enable_all_rings()?;
         }
         Ok(Outcome::Done)
+    }
+
+    /// Whether the front-end wants to know what devices write into buffers.
+    pub(super) fn logs_data(&self) -> bool {
+        self.features.is_some_and(|features| features.contains(LOG_ALL))
     }
 
     fn renegotiate(&mut self, negotiated: Features) -> Result<(), Refusal> {

@@ -12,7 +12,7 @@ use crate::notify::{Kick, Signaller};
 use crate::vring::{self, Areas, Vring};
 use crate::wire::{ProtocolFeatures, Record, RingAddress, RingFd, RingState};
 use vioduct_virtio_device::{Backend, QueueSetup};
-use vioduct_virtqueue::{RingFormat, RingLayout};
+use vioduct_virtqueue::{Memory, RingFormat, RingLayout};
 
 impl<B: Backend> Session<B> {
     /// Ring `number`, and its number as queues have it. The number is compared in its full width.
@@ -35,7 +35,7 @@ impl<B: Backend> Session<B> {
     pub(super) fn set_ring_size(&mut self, size: RingState) -> Result<Outcome, Refusal> {
         let ring = self.idle_ring(size.ring)?;
         ring.size = Some(vring::ring_size(size.value)?);
-        Ok(Outcome::Done)
+        self.follow_ring()
     }
 
     pub(super) fn set_ring_base(&mut self, base: RingState) -> Result<Outcome, Refusal> {
@@ -43,15 +43,29 @@ impl<B: Backend> Session<B> {
         Ok(Outcome::Done)
     }
 
+    /// The addresses of a ring that runs may be said again, to begin or end the log of its writes.
     pub(super) fn set_ring_address(&mut self, address: RingAddress) -> Result<Outcome, Refusal> {
-        if address.flags != 0 {
+        const LOG: u32 = 1;
+        if address.flags & !LOG != 0 {
             return Err(Refusal::Rule("flags of a ring address that are not known"));
         }
-        let RingAddress { descriptor, driver, device, .. } = address;
+        let RingAddress { descriptor, driver, device, log, .. } = address;
         let areas = Some(Areas { descriptor, driver, device });
+        let log = (address.flags & LOG != 0).then_some(log);
         let (_, ring) = self.ring(address.ring)?;
-        if ring.areas != areas {
-            self.idle_ring(address.ring)?.areas = areas;
+        if ring.areas == areas {
+            ring.log = log;
+        } else {
+            let ring = self.idle_ring(address.ring)?;
+            (ring.areas, ring.log) = (areas, log);
+        }
+        self.follow_ring()
+    }
+
+    /// The memory knows which writes are a ring's, where writes are logged.
+    fn follow_ring(&mut self) -> Result<Outcome, Refusal> {
+        if self.is_logging() || self.memory.logs_writes() {
+            self.renew_memory()?;
         }
         Ok(Outcome::Done)
     }
@@ -212,7 +226,12 @@ impl<B: Backend> Session<B> {
             device_area: self.table.guest_address(areas.device)?,
         };
         let position = vring::position(format, state.base, &layout, &*self.memory)?;
-        let setup = QueueSetup { layout, position, kick: state.kick.descriptor(), call: state.call.clone() };
+        let in_flight = match &self.records {
+            Some(records) => records.area(ring, size)?,
+            None => None,
+        };
+        let (kick, call) = (state.kick.descriptor(), state.call.clone());
+        let setup = QueueSetup { layout, position, kick, call, in_flight };
         self.device.start_queue(ring, setup)?;
         if let Some(state) = self.rings.get_mut(usize::from(ring)) {
             state.running = true;

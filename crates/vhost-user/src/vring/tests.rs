@@ -11,7 +11,7 @@ const LAYOUT: RingLayout = RingLayout {
 };
 
 fn memory() -> GuestMemory {
-    GuestMemory::new(vec![Piece::new(MemoryMap::shared(0x3000).unwrap()).unwrap()])
+    GuestMemory::new(vec![Piece::new(MemoryMap::shared(0x3000).unwrap()).unwrap()], None)
 }
 
 fn at(index: u16, wrap: Wrap) -> RingIndex {

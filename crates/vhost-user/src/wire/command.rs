@@ -47,6 +47,17 @@ pub(crate) struct ConfigWrite {
     pub(crate) data: Vec<u8>,
 }
 
+/// Shared memory that records what is in flight.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct InflightArea {
+    pub(crate) len: u64,
+    pub(crate) offset: u64,
+    pub(crate) rings: u16,
+    pub(crate) ring_size: u16,
+    /// How long the front-end's structure is: its reply has the same.
+    pub(crate) structure_len: usize,
+}
+
 /// Which way a device's state goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Direction {
@@ -64,6 +75,7 @@ pub(crate) enum Command {
     SetOwner,
     ResetOwner,
     SetMemTable(Vec<(FrontRegion, OwnedFd)>),
+    SetLogBase { len: u64, offset: u64, file: OwnedFd },
     SetLogFd,
     SetVringNum(RingState),
     SetVringAddr(RingAddress),
@@ -79,6 +91,8 @@ pub(crate) enum Command {
     SetBackendReqFd(OwnedFd),
     GetConfig(ConfigSpan),
     SetConfig(ConfigWrite),
+    GetInflightFd(InflightArea),
+    SetInflightFd(InflightArea, OwnedFd),
     ResetDevice,
     VringKick(u32),
     GetMaxMemSlots,
@@ -106,6 +120,10 @@ impl Command {
             R::SetOwner => Self::SetOwner,
             R::ResetOwner => Self::ResetOwner,
             R::SetMemTable => Self::SetMemTable(parts.regions()?),
+            R::SetLogBase => {
+                let (len, offset) = (parts.fields.u64(), parts.fields.u64());
+                Self::SetLogBase { len, offset, file: parts.fd()? }
+            }
             R::SetLogFd => Self::SetLogFd,
             R::SetVringNum => Self::SetVringNum(parts.ring_state()),
             R::SetVringAddr => Self::SetVringAddr(parts.ring_address()),
@@ -121,6 +139,8 @@ impl Command {
             R::SetBackendReqFd => Self::SetBackendReqFd(parts.fd()?),
             R::GetConfig => Self::GetConfig(parts.config()?.span),
             R::SetConfig => Self::SetConfig(parts.config_write()?),
+            R::GetInflightFd => Self::GetInflightFd(parts.inflight()),
+            R::SetInflightFd => Self::SetInflightFd(parts.inflight(), parts.fd()?),
             R::ResetDevice => Self::ResetDevice,
             R::VringKick => Self::VringKick(parts.ring_state().ring),
             R::GetMaxMemSlots => Self::GetMaxMemSlots,
@@ -218,6 +238,17 @@ impl Parts<'_> {
             Ok(write)
         } else {
             Err(self.wrong(write.span.len.into()))
+        }
+    }
+
+    fn inflight(&mut self) -> InflightArea {
+        let fields = &mut self.fields;
+        InflightArea {
+            len: fields.u64(),
+            offset: fields.u64(),
+            rings: fields.u16(),
+            ring_size: fields.u16(),
+            structure_len: self.payload_len,
         }
     }
 

@@ -23,6 +23,10 @@ impl<'b> Fields<'b> {
         *field
     }
 
+    pub(crate) fn u16(&mut self) -> u16 {
+        u16::from_ne_bytes(self.take())
+    }
+
     pub(crate) fn u32(&mut self) -> u32 {
         u32::from_ne_bytes(self.take())
     }
@@ -44,6 +48,10 @@ pub(crate) struct Record {
 impl Record {
     pub(crate) fn new() -> Self {
         Self { bytes: Vec::new() }
+    }
+
+    pub(crate) fn u16(self, value: u16) -> Self {
+        self.bytes(&value.to_ne_bytes())
     }
 
     pub(crate) fn u32(self, value: u32) -> Self {

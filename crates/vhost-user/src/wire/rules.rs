@@ -12,12 +12,16 @@ impl ProtocolFeatures {
     pub(crate) const NONE: Self = Self(0);
     /// The number of queues can be asked for.
     pub(crate) const MQ: Self = Self(1 << 0);
+    /// The dirty log is shared memory.
+    pub(crate) const LOG_SHMFD: Self = Self(1 << 1);
     /// Any request can be answered.
     pub(crate) const REPLY_ACK: Self = Self(1 << 3);
     /// There is a channel for requests of the back-end.
     pub(crate) const BACKEND_REQ: Self = Self(1 << 5);
     /// The configuration space is the back-end's.
     pub(crate) const CONFIG: Self = Self(1 << 9);
+    /// What is in flight is recorded in shared memory.
+    pub(crate) const INFLIGHT_SHMFD: Self = Self(1 << 12);
     /// The device can be reset.
     pub(crate) const RESET_DEVICE: Self = Self(1 << 13);
     /// Notifications can be messages.
@@ -31,9 +35,11 @@ impl ProtocolFeatures {
 
     /// What every server offers.
     pub(crate) const OFFERED: Self = Self::MQ
+        .with(Self::LOG_SHMFD)
         .with(Self::REPLY_ACK)
         .with(Self::BACKEND_REQ)
         .with(Self::CONFIG)
+        .with(Self::INFLIGHT_SHMFD)
         .with(Self::RESET_DEVICE)
         .with(Self::INBAND_NOTIFICATIONS)
         .with(Self::CONFIGURE_MEM_SLOTS)
@@ -53,6 +59,8 @@ impl ProtocolFeatures {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Payload {
     Exactly(usize),
+    /// Two lengths: with the padding that C gives a structure, and without.
+    Either(usize, usize),
     /// Up to eight memory regions.
     Regions,
     /// A piece of configuration space.
@@ -63,6 +71,7 @@ impl Payload {
     pub(crate) fn accepts(self, len: usize) -> bool {
         match self {
             Self::Exactly(wanted) => len == wanted,
+            Self::Either(one, other) => len == one || len == other,
             Self::Regions => (0..=MAX_FDS).any(|count| len == Self::table_len(count)),
             Self::Config => (CONFIG_HEADER_LEN..=CONFIG_HEADER_LEN + MAX_CONFIG_LEN).contains(&len),
         }
@@ -128,7 +137,7 @@ macro_rules! requests {
     };
 }
 
-use Payload::{Config, Exactly, Regions};
+use Payload::{Config, Either, Exactly, Regions};
 
 requests! {
     // name           number  payload          fds           reply   needs
@@ -137,6 +146,7 @@ requests! {
     SetOwner            =  3: Exactly(0),      0..=0,        Status, NONE;
     ResetOwner          =  4: Exactly(0),      0..=0,        Status, NONE;
     SetMemTable         =  5: Regions,         0..=MAX_FDS,  Status, NONE;
+    SetLogBase          =  6: Exactly(16),     1..=1,        Own,    LOG_SHMFD;
     SetLogFd            =  7: Exactly(0),      1..=1,        Status, NONE;
     SetVringNum         =  8: Exactly(8),      0..=0,        Status, NONE;
     SetVringAddr        =  9: Exactly(40),     0..=0,        Status, NONE;
@@ -153,6 +163,8 @@ requests! {
     SetBackendReqFd     = 21: Exactly(0),      1..=1,        Status, BACKEND_REQ;
     GetConfig           = 24: Config,          0..=0,        Own,    CONFIG;
     SetConfig           = 25: Config,          0..=0,        Status, CONFIG;
+    GetInflightFd       = 31: Either(20, 24),  0..=0,        Own,    INFLIGHT_SHMFD;
+    SetInflightFd       = 32: Either(20, 24),  1..=1,        Status, INFLIGHT_SHMFD;
     ResetDevice         = 34: Exactly(0),      0..=0,        Status, RESET_DEVICE;
     VringKick           = 35: Exactly(8),      0..=0,        Status, INBAND_NOTIFICATIONS;
     GetMaxMemSlots      = 36: Exactly(0),      0..=0,        Own,    CONFIGURE_MEM_SLOTS;

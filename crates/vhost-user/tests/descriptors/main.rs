@@ -44,6 +44,7 @@ fn acceptable(request: u32, len: usize) -> bool {
     match request {
         SET_MEM_TABLE => len == 8,
         GET_CONFIG | SET_CONFIG => (12..=4108).contains(&len),
+        GET_INFLIGHT_FD | SET_INFLIGHT_FD => len == 24,
         _ => false,
     }
 }

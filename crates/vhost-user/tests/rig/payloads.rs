@@ -26,3 +26,8 @@ pub(crate) fn slot(region: Region) -> Vec<u8> {
 pub(crate) fn span(offset: u32, len: u32, flags: u32, data: &[u8]) -> Vec<u8> {
     [words(&[offset, len, flags]), data.to_vec()].concat()
 }
+
+/// Length, offset, rings, and their size.
+pub(crate) fn inflight(len: u64, offset: u64, rings: u16, size: u16) -> Vec<u8> {
+    [longs(&[len, offset]), rings.to_ne_bytes().to_vec(), size.to_ne_bytes().to_vec()].concat()
+}

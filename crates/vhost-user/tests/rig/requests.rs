@@ -1,6 +1,6 @@
 //! Every request, written out once more.
 
-use crate::rig::payloads::{slot, span, table};
+use crate::rig::payloads::{inflight, slot, span, table};
 use crate::rig::peer::*;
 use crate::rig::running::Running;
 
@@ -11,6 +11,7 @@ pub(crate) const REQUESTS: &[(u32, usize, usize)] = &[
     (SET_OWNER, 0, 0),
     (RESET_OWNER, 0, 0),
     (SET_MEM_TABLE, 40, 1),
+    (SET_LOG_BASE, 16, 1),
     (SET_LOG_FD, 0, 1),
     (SET_VRING_NUM, 8, 0),
     (SET_VRING_ADDR, 40, 0),
@@ -26,6 +27,8 @@ pub(crate) const REQUESTS: &[(u32, usize, usize)] = &[
     (SET_BACKEND_REQ_FD, 0, 1),
     (GET_CONFIG, 16, 0),
     (SET_CONFIG, 16, 0),
+    (GET_INFLIGHT_FD, 20, 0),
+    (SET_INFLIGHT_FD, 20, 1),
     (RESET_DEVICE, 0, 0),
     (VRING_KICK, 8, 0),
     (GET_MAX_MEM_SLOTS, 0, 0),
@@ -39,6 +42,8 @@ pub(crate) const REQUESTS: &[(u32, usize, usize)] = &[
 
 pub(crate) const ALL_PROTOCOL: u64 = REPLY_ACK
     | MQ
+    | LOG_SHMFD
+    | INFLIGHT_SHMFD
     | BACKEND_REQ
     | CONFIG
     | RESET_DEVICE_FEATURE
@@ -60,6 +65,8 @@ pub(crate) fn payload(request: u32, len: usize) -> Vec<u8> {
         ADD_MEM_REG | REM_MEM_REG => slot([0x10_0000, 0x1000, 0x10_0000, 0]),
         SET_PROTOCOL_FEATURES => longs(&[ALL_PROTOCOL]),
         GET_CONFIG | SET_CONFIG => span(0, 4, 0, &[0; 4]),
+        SET_LOG_BASE => longs(&[0x1000, 0]),
+        GET_INFLIGHT_FD | SET_INFLIGHT_FD => inflight(0x1000, 0, 1, 16),
         _ => vec![0; len],
     }
 }

@@ -127,7 +127,8 @@ fn features_are_those_that_rings_can_carry() {
     let running = Running::new(|| Adder::new(1));
     let peer = running.peer();
     let offered = Features(peer.ask_long(GET_FEATURES));
-    let carried = Features::RING | Features::RING_RESET | Features::bit(5) | Features::bit(30);
+    let carried =
+        Features::RING | Features::RING_RESET | Features::bit(5) | Features::bit(26) | Features::bit(30);
     assert_eq!(offered, carried);
     peer.agree(0);
     for extra in [Features::NOTIFICATION_DATA, Features::ACCESS_PLATFORM, Features::bit(0), Features::bit(63)]

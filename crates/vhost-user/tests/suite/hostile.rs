@@ -131,7 +131,10 @@ fn row64_a_request_of_a_feature_that_was_not_agreed_on_is_refused() {
     let running = Running::new(|| Adder::new(1));
     let file = sealed_file(0x1000);
     for request in [
+        SET_LOG_BASE,
         SET_BACKEND_REQ_FD,
+        GET_INFLIGHT_FD,
+        SET_INFLIGHT_FD,
         GET_CONFIG,
         SET_CONFIG,
         RESET_DEVICE,

@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used)]
 
 mod config;
+mod dirty_log;
 mod hostile;
 mod in_band;
+mod inflight;
 mod memory;
 mod reconnect;
 #[path = "../rig/mod.rs"]

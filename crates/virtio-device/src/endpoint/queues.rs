@@ -116,6 +116,7 @@ impl EndpointQueue {
             position,
             kick: self.kick.clone(),
             call: self.call.clone(),
+            in_flight: None,
         }
     }
 }
