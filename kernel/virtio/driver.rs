@@ -139,6 +139,9 @@ unsafe fn bound_to<'a, D: Driver>(device: *mut c::virtio_device) -> Option<&'a B
 /// # Safety
 ///
 /// Called by the bus, with a live device that no driver has.
+/// # Safety
+///
+/// For the virtio bus, with a live device whose driver is being bound to it.
 unsafe extern "C" fn probe<D: Driver>(raw: *mut c::virtio_device) -> kernel::ffi::c_int {
     kernel::error::from_result(|| {
         // SAFETY: the bus lends a live device whose driver is being bound.
@@ -207,6 +210,9 @@ unsafe fn unbind<D: Driver>(raw: *mut c::virtio_device, device: &Device<'_>) {
 /// # Safety
 ///
 /// Called by the bus, once for each device that `probe` took, which is live.
+/// # Safety
+///
+/// For the virtio bus, once for each device that [`probe`] took.
 unsafe extern "C" fn remove<D: Driver>(raw: *mut c::virtio_device) {
     let Some(pointer) = NonNull::new(raw) else { return };
     // SAFETY: the bus lends a live device whose driver is bound.
@@ -218,6 +224,9 @@ unsafe extern "C" fn remove<D: Driver>(raw: *mut c::virtio_device) {
 /// # Safety
 ///
 /// Called by the transport, with a live queue of a device that `probe` took or is taking.
+/// # Safety
+///
+/// For the transport, with a live queue that was found for a driver `D`.
 unsafe extern "C" fn used<D: Driver>(vq: *mut c::virtqueue) {
     // SAFETY: the transport lends a live queue of a device that is bound to this driver, or just being bound.
     let (bound, index) = unsafe { (bound_to::<D>((*vq).vdev), (*vq).index) };
@@ -230,6 +239,9 @@ unsafe extern "C" fn used<D: Driver>(vq: *mut c::virtqueue) {
 /// # Safety
 ///
 /// Called by the bus, with a live device, between the end of `probe` and `remove`.
+/// # Safety
+///
+/// For the virtio bus, with a live device that is bound to `D`.
 unsafe extern "C" fn config_changed<D: Driver>(raw: *mut c::virtio_device) {
     // SAFETY: the bus calls this for a live device between the end of `probe` and `remove`.
     if let Some(bound) = unsafe { bound_to::<D>(raw) } {

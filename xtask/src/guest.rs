@@ -57,16 +57,16 @@ pub(crate) fn run(options: &Options) -> Result<Outcome> {
         Ok(Guest { kernel: prepared.image.clone(), initramfs, modules: modules.folder })
     };
     let uml = guest(&kernel::build_uml(&place, &tree, &found, checkout, source)?)?;
-    let stock = guest(&kernel::prepare_stock(&place, &tree, &found, source)?)?;
-    let emulator = qemu(options, &place, &tree, &found, packages)?;
-    let kit = Kit { found, uml, stock, qemu: emulator };
+    let qemu = guest(&kernel::prepare_stock(&place, &tree, &found, source)?)?;
+    let emulator = emulator(options, &place, &tree, &found, packages)?;
+    let kit = Kit { found, uml, qemu, emulator };
     kit.save(&place)?;
     println!("{}", if options.json { kit.to_json()? } else { kit.to_string() });
     Ok(Outcome::Done)
 }
 
 /// QEMU where it was asked for, now or before.
-fn qemu(
+fn emulator(
     options: &Options,
     place: &Place,
     tree: &Tree,

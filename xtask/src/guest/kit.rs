@@ -25,9 +25,9 @@ pub(super) struct Kit {
     #[serde(flatten)]
     pub(super) found: Found,
     pub(super) uml: Guest,
-    pub(super) stock: Guest,
-    /// Runs QEMU; absent unless it was asked for.
-    pub(super) qemu: Option<PathBuf>,
+    pub(super) qemu: Guest,
+    /// The program that runs QEMU; absent unless it was asked for.
+    pub(super) emulator: Option<PathBuf>,
 }
 
 impl Kit {
@@ -48,16 +48,16 @@ impl Kit {
 impl fmt::Display for Kit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Found { kernel, versions } = &self.found;
-        writeln!(f, "kernel   {}", kernel.release)?;
+        writeln!(f, "kernel    {}", kernel.release)?;
         for version in versions {
-            writeln!(f, "         {} {}", version.package, version.version)?;
+            writeln!(f, "          {} {}", version.package, version.version)?;
         }
-        for (name, guest) in [("uml", &self.uml), ("stock", &self.stock)] {
-            writeln!(f, "{name:<8} {}\n         {}", guest.kernel.display(), guest.initramfs.display())?;
+        for (name, guest) in [("uml", &self.uml), ("qemu", &self.qemu)] {
+            writeln!(f, "{name:<9} {}\n          {}", guest.kernel.display(), guest.initramfs.display())?;
         }
-        match &self.qemu {
-            Some(program) => write!(f, "qemu     {}", program.display()),
-            None => write!(f, "qemu     none: `cargo xtask guest --qemu` provides it"),
+        match &self.emulator {
+            Some(program) => write!(f, "emulator  {}", program.display()),
+            None => write!(f, "emulator  none: `cargo xtask guest --qemu` provides QEMU"),
         }
     }
 }
@@ -67,28 +67,33 @@ mod tests {
     use super::super::packages::Kernel;
     use super::*;
 
-    fn kit(qemu: Option<PathBuf>) -> Kit {
+    fn kit(emulator: Option<PathBuf>) -> Kit {
         let guest = |name: &str| Guest {
             kernel: format!("/k/{name}").into(),
             initramfs: format!("/k/{name}.cpio").into(),
             modules: "/k/modules".into(),
         };
         let kernel = Kernel { release: "7.2.13-cloud".into(), upstream: "7.2.13".into() };
-        Kit { found: Found { kernel, versions: Vec::new() }, uml: guest("uml"), stock: guest("stock"), qemu }
+        Kit {
+            found: Found { kernel, versions: Vec::new() },
+            uml: guest("uml"),
+            qemu: guest("qemu"),
+            emulator,
+        }
     }
 
     #[test]
     fn programs_find_paths_and_versions_by_name() {
         let json: serde_json::Value = serde_json::from_str(&kit(None).to_json().unwrap()).unwrap();
         assert_eq!(json["uml"]["kernel"], "/k/uml");
-        assert_eq!(json["stock"]["initramfs"], "/k/stock.cpio");
+        assert_eq!(json["qemu"]["initramfs"], "/k/qemu.cpio");
         assert_eq!(json["kernel"]["release"], "7.2.13-cloud");
-        assert!(json["qemu"].is_null());
+        assert!(json["emulator"].is_null());
     }
 
     #[test]
     fn people_are_told_how_to_get_what_is_missing() {
-        assert!(kit(None).to_string().ends_with("qemu     none: `cargo xtask guest --qemu` provides it"));
-        assert!(kit(Some("/k/q".into())).to_string().ends_with("qemu     /k/q"));
+        assert!(kit(None).to_string().ends_with("emulator  none: `cargo xtask guest --qemu` provides QEMU"));
+        assert!(kit(Some("/k/q".into())).to_string().ends_with("emulator  /k/q"));
     }
 }
