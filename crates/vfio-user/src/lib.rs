@@ -34,7 +34,8 @@
 //! # QEMU
 //!
 //! `vfio-user-pci` of QEMU 11.1.3 was tried under TCG with Linux 7.2: a function of registers, and `virtio_rng` over virtio-pci
-//! with MSI-X, with the pin, with memory by descriptor, and without, by messages. Memory for descriptors must be `share=on`: of a
+//! with MSI-X, with the pin, with memory by descriptor, and without, by messages; through reboots of the guest, and killed and
+//! started again over the same server. Memory for descriptors must be `share=on`: of a
 //! file that it maps privately QEMU sends the descriptor all the same, and the device then sees none of the guest's writes.
 //!
 //! # What is not here
