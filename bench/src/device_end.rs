@@ -7,7 +7,7 @@ use crate::contest::Contender;
 use crate::guest::{QUEUE_SIZE, Ram, Refill, Shape, layout};
 use std::hint::black_box;
 use vioduct_spec::Features;
-use vioduct_virtqueue::{Queue, QueuePosition, RingFormat};
+use vioduct_virtqueue::{Queue, QueuePosition, RingFormat, Segment};
 use virtio_queue::{QueueOwnedT, QueueT, desc::split::Descriptor};
 use vm_memory::Address;
 
@@ -41,11 +41,10 @@ pub fn ours(format: RingFormat, shape: Shape) -> Contender<'static> {
 
 #[inline(never)]
 fn our_batch(queue: &mut Queue) -> u64 {
+    let add = |sum: u64, segment: &Segment| sum + segment.addr().0 + u64::from(segment.len());
     let mut sum = 0;
     while let Some(chain) = queue.pop().expect("invariant: the driver is well-behaved") {
-        for segment in chain.readable().iter().chain(chain.writable()) {
-            sum += segment.addr().0 + u64::from(segment.len());
-        }
+        sum = chain.readable().iter().chain(chain.writable()).fold(sum, add);
         queue.complete(chain, 0).expect("invariant: the chain is this queue's");
     }
     let _ = queue.publish().expect("invariant: the driver is well-behaved");

@@ -1,5 +1,6 @@
 //! What a buffer costs at each end, split and packed. Comparisons with other queues: `cargo xtask bench ring`.
-#![allow(missing_docs)]
+// As in tests, of which this shares the rig: what fails is a bug of the benchmark.
+#![allow(missing_docs, clippy::unwrap_used)]
 
 #[path = "../tests/rig/mod.rs"]
 mod rig;

@@ -104,13 +104,7 @@ impl<A: Area> Ring<A> {
             }
             _ => self.walk(first, buffers, body)?,
         };
-        if CHECKED && id >= self.size {
-            return Err(QueueError::BufferId(id));
-        }
-        // A chain that runs into descriptors still in flight is longer than what the ring has left.
-        if CHECKED && body.descriptors > self.size - self.outstanding {
-            return Err(QueueError::ChainTooLong);
-        }
+        // Refuses an id that is not below the size, too.
         buffers.lend(id, body)
     }
 
@@ -131,7 +125,8 @@ impl<A: Area> Ring<A> {
             if flags & DESC_F_NEXT == 0 {
                 return finish(body).map(|()| descriptor.third());
             }
-            if CHECKED && body.descriptors >= self.size {
+            // A chain that runs into descriptors still in flight is longer than what the ring has left.
+            if CHECKED && body.descriptors >= self.size - self.outstanding {
                 return Err(QueueError::ChainTooLong);
             }
             place = place.packed_advance(1, self.size);

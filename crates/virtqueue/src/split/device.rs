@@ -163,10 +163,13 @@ impl<A: Area> Ring<A> {
 
     #[inline(always)]
     fn descriptor(&self, index: u16) -> Result<Descriptor, QueueError> {
-        if CHECKED && index >= self.size {
-            return Err(QueueError::DescriptorIndex(index));
-        }
-        Ok(self.areas.descriptors.load_descriptor(usize::from(index), Ordering::Relaxed)?)
+        // The area is as long as the table, so that its check is the check of the index.
+        let loaded = self.areas.descriptors.load_descriptor(usize::from(index), Ordering::Relaxed);
+        loaded.map_err(
+            |fault| {
+                if index >= self.size { QueueError::DescriptorIndex(index) } else { fault.into() }
+            },
+        )
     }
 
     /// virtio 1.3 §2.7.5: follows `next` from the first. Each descriptor is copied once, checked, and used from the copy.
