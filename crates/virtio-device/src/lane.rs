@@ -96,7 +96,8 @@ impl Slot {
 
     #[inline]
     pub(crate) fn complete(&mut self, chain: Chain, written: u32) -> Result<(), QueueError> {
-        let Some(running) = &mut self.running else {
+        // A late answer to a driver that has reset the queue since, and has taken the buffer back.
+        let Some(running) = self.running.as_mut().filter(|running| running.queue.owns(&chain)) else {
             chain.discard();
             return Ok(());
         };

@@ -93,6 +93,10 @@ impl Buffers {
         Ok(())
     }
 
+    pub(crate) fn queue(&self) -> u64 {
+        self.queue
+    }
+
     /// Records that a buffer of this queue has come back.
     #[inline(always)]
     pub(crate) fn give_back(&mut self, body: &Body) -> Result<(), QueueError> {

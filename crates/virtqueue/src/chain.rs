@@ -169,6 +169,12 @@ impl Chain {
         self.body.id
     }
 
+    /// The number of the queue that it was popped from.
+    #[inline]
+    pub(crate) fn queue(&self) -> u64 {
+        self.body.queue
+    }
+
     /// Length in bytes of the device-readable part, below 2^32.
     #[must_use]
     pub fn readable_len(&self) -> u64 {

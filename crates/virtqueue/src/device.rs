@@ -272,6 +272,12 @@ impl Queue {
         self.buffers.in_flight()
     }
 
+    /// Whether a chain was popped from this queue, and not from one that was set up before it.
+    #[must_use]
+    pub fn owns(&self, chain: &Chain) -> bool {
+        chain.queue() == self.buffers.queue()
+    }
+
     /// The fault that stopped the queue, if one did.
     #[must_use]
     pub const fn fault(&self) -> Option<QueueError> {
@@ -354,7 +360,8 @@ impl Queue {
     /// of bytes that are not there (virtio 1.3 §2.7.8.2).
     ///
     /// # Errors
-    /// [`QueueError::BufferId`] for a chain of another queue; the fault that has stopped the queue; or a fault of remote memory.
+    /// [`QueueError::BufferId`] for a chain of another queue, or of this one before a reset, which does not stop the queue; the fault
+    /// that has stopped it; or a fault of remote memory.
     #[inline(always)]
     pub fn complete(&mut self, chain: Chain, written: u32) -> Result<(), QueueError> {
         let body = chain.into_body();
@@ -363,8 +370,9 @@ impl Queue {
             return Err(fault);
         }
         if let Err(fault) = self.buffers.give_back(&body) {
+            // A bug of this process, perhaps a late answer of before a reset: no reason to stop a driver that did nothing wrong.
             refuse(body);
-            return self.latch(fault);
+            return Err(fault);
         }
         let accounted = body.written.get();
         let written = u64::from(written).min(accounted) as u32;

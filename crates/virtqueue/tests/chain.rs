@@ -40,7 +40,11 @@ fn a_chain_of_another_queue_is_refused_and_neither_used_nor_counted() {
         assert_eq!((first.device.in_flight(), second.device.in_flight()), (1, 1));
         let _ = first.device.publish();
         assert_eq!(first.driver.get(), Ok(None));
-        ours.discard();
+        // The queue is none the worse for it.
+        assert!(first.device.owns(&ours) && !second.device.owns(&ours));
+        first.device.complete(ours, 0).unwrap();
+        let _ = first.device.publish().unwrap();
+        assert!(first.driver.get().unwrap().is_some());
     }
 }
 
