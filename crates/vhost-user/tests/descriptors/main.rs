@@ -13,6 +13,7 @@ use rig::running::Running;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
+use vioduct_vhost_user::Limits;
 use vioduct_virtio_device::{EventFd, Features};
 
 static ALONE: Mutex<()> = Mutex::new(());
@@ -179,7 +180,9 @@ fn row52_a_hundred_thousand_messages_leave_no_descriptor() {
 #[test]
 fn row64_a_client_may_go_at_any_byte() {
     let _alone = alone();
-    let running = Running::new(|| Adder::new(1));
+    // Faster than the threads of those before can end.
+    let limits = Limits { clients: 1000, ..Limits::default() };
+    let running = Running::with_limits(limits, || Adder::new(1));
     let before = open_descriptors();
     let memory = guest_memory();
     let file = file_of(&memory);

@@ -82,6 +82,8 @@ fn what_a_device_writes_is_logged_while_the_front_end_wants_it() {
         ring.pop();
         assert_eq!(take(&file, 0x1000), ring, "the ring alone");
         say_address(&front, 0, 0);
+        // The device may have asked for kicks, which is a write to the ring, after the log was taken.
+        let _ = take(&file, 0x1000);
         add(&mut front);
         assert_eq!(take(&file, 0x1000), [], "nothing any more");
         assert_eq!(pread(&file, &mut [0; 0x1000], 0).unwrap(), 0x1000);

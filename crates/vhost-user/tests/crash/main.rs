@@ -1,0 +1,183 @@
+//! The serving process is killed at random points under load and started again: every request is completed, and completed once.
+#![allow(clippy::unwrap_used)]
+
+#[path = "../rig/mod.rs"]
+mod rig;
+mod shuffler;
+
+use rig::front::{Front, Plan, guest_memory};
+use rig::peer::*;
+use shuffler::Shuffler;
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use vioduct_vhost_user::Server;
+use vioduct_virtio_device::{BusyPoll, Features, WorkerPolicy, Workers};
+use vioduct_virtqueue::{Memory, RingFormat};
+
+/// Tells the child process where to listen.
+const SOCKET: &str = "VIODUCT_CRASH_SOCKET";
+/// How often a process is killed, if it is to be more often than always.
+const CRASHES: &str = "VIODUCT_CRASHES";
+const READY: &str = "ready";
+
+/// The process that is killed.
+#[test]
+#[ignore = "it is the other process of the other tests"]
+fn serve_until_killed() {
+    let Some(path) = std::env::var_os(SOCKET) else { return };
+    let server = Server::listen(PathBuf::from(path)).unwrap();
+    println!("\n{READY}");
+    // Always at work, so that there is always something to interrupt.
+    let busy_poll = BusyPoll::Fixed(Duration::from_millis(1));
+    let policy = WorkerPolicy { busy_poll, ..WorkerPolicy::default() };
+    server.run(move || Ok::<_, String>(Workers::with_policy(Shuffler, policy.clone()))).unwrap();
+}
+
+fn start(path: &Path) -> Child {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "serve_until_killed", "--nocapture"])
+        .env(SOCKET, path)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap() == READY), "the server does not start");
+    child
+}
+
+struct Load {
+    front: Front,
+    records: Option<(Vec<u8>, OwnedFd)>,
+    submitted: u64,
+    outstanding: BTreeSet<u64>,
+}
+
+impl Load {
+    fn new(features: Features) -> Self {
+        let plan = Plan::new(features);
+        let plan = Plan { protocol: plan.protocol | INFLIGHT_SHMFD, ..plan };
+        let (unconnected, _) = UnixStream::pair().unwrap();
+        let front = Front::in_reset(Peer::over(unconnected), plan, Arc::new(guest_memory()));
+        Self { front, records: None, submitted: 0, outstanding: BTreeSet::new() }
+    }
+
+    /// As a front-end does that has lost its server: the same memory, the records that it keeps, and what it knows of the ring.
+    fn connect(&mut self, path: &Path) {
+        self.front.peer = Peer::connect(path);
+        self.front.negotiate();
+        self.front.share();
+        let peer = &self.front.peer;
+        let (payload, file) = self.records.get_or_insert_with(|| {
+            let ask = rig::payloads::inflight(0, 0, 1, 16);
+            peer.send(GET_INFLIGHT_FD, &ask, &[]);
+            let mut reply = peer.expect_reply(GET_INFLIGHT_FD);
+            (reply.payload, reply.fds.remove(0))
+        });
+        peer.must(SET_INFLIGHT_FD, payload, &[file.as_fd()]);
+        self.front.start_ring(0, self.vring_base());
+    }
+
+    /// The used index of a split ring; of a packed ring nothing is known.
+    fn vring_base(&self) -> u32 {
+        if RingFormat::of(self.front.plan.features) == RingFormat::Packed {
+            return 0;
+        }
+        let at = self.front.rings[0].driver.layout().device_area.checked_add(2).unwrap();
+        let mut index = [0; 2];
+        self.front.memory.read(at, &mut index).unwrap();
+        u16::from_le_bytes(index).into()
+    }
+
+    fn submit(&mut self) {
+        while self.front.rings[0].driver.free_descriptors() >= 2 {
+            let _ = self.front.submit(0, self.submitted);
+            self.outstanding.insert(self.submitted);
+            self.submitted += 1;
+        }
+        self.front.kick(0);
+    }
+
+    /// Takes what has been completed: each a request that was not completed before. How many.
+    fn collect(&mut self) -> usize {
+        let mut count = 0;
+        while let Some(reply) = self.front.take(0) {
+            assert!(self.outstanding.remove(&!reply), "request {} is completed again", !reply);
+            count += 1;
+        }
+        count
+    }
+
+    /// Keeps the ring full until so many requests are completed, and for a moment longer.
+    fn run(&mut self, mut goal: usize, moment: Duration) {
+        let began = Instant::now();
+        let mut reached = None;
+        while reached.is_none_or(|reached: Instant| reached.elapsed() < moment) {
+            assert!(began.elapsed() < PATIENCE, "requests {:?} are lost", self.outstanding);
+            self.submit();
+            goal = goal.saturating_sub(self.collect());
+            if goal == 0 {
+                reached.get_or_insert_with(Instant::now);
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    fn finish(&mut self) {
+        let began = Instant::now();
+        while !self.outstanding.is_empty() {
+            assert!(began.elapsed() < PATIENCE, "requests {:?} are lost", self.outstanding);
+            self.collect();
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// Both processes of a test are at work all the time: one test at a time.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn survive(features: Features) {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let crashes = std::env::var(CRASHES).map_or(25, |count| count.parse().unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("socket");
+    let mut load = Load::new(features);
+    for crash in 0..crashes {
+        let mut server = start(&path);
+        load.connect(&path);
+        load.run(crash * 31 % 64, Duration::from_micros(crash as u64 * 7919 % 300));
+        server.kill().unwrap();
+        server.wait().unwrap();
+    }
+    let mut server = start(&path);
+    load.connect(&path);
+    load.finish();
+    server.kill().unwrap();
+    server.wait().unwrap();
+    assert_eq!(load.front.rings[0].driver.in_flight(), 0);
+}
+
+#[test]
+fn a_split_queue_survives_its_server() {
+    survive(Features::NONE);
+}
+
+#[test]
+fn a_split_queue_in_order_survives_its_server() {
+    survive(Features::IN_ORDER | Features::EVENT_IDX);
+}
+
+#[test]
+fn a_packed_queue_survives_its_server() {
+    survive(Features::RING_PACKED);
+}
+
+#[test]
+fn a_packed_queue_in_order_survives_its_server() {
+    survive(Features::RING_PACKED | Features::IN_ORDER | Features::EVENT_IDX);
+}
