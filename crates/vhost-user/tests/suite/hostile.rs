@@ -202,3 +202,32 @@ fn row52_a_call_that_is_full_stops_no_device() {
     front.do_(SET_VRING_CALL, &longs(&[0]), &[&front.rings[0].call]);
     assert_eq!(front.add(0, 1), sum + 1);
 }
+
+/// Requests of protocol features that are not offered: each ends the connection, whatever its payload says.
+fn expect_unknown(requests: &[u32], feature: u64) {
+    let running = Running::new(|| Adder::new(1));
+    let peer = running.peer();
+    assert_eq!(peer.ask_long(GET_PROTOCOL_FEATURES) & feature, 0);
+    for request in requests {
+        for len in [0, 8, 40, 4096] {
+            let peer = agreed(&running);
+            peer.send(*request, &vec![0xff; len], &[]);
+            peer.expect_end();
+        }
+    }
+}
+
+/// Sessions of crypto devices, whose keys have lengths of their own.
+#[test]
+fn row50_crypto_sessions_are_neither_offered_nor_taken() {
+    expect_unknown(&[26, 27], 1 << 7);
+}
+
+/// Translations of addresses, which could be empty or stale. Nor is the feature of the device that needs them offered.
+#[test]
+fn row60_translations_are_neither_offered_nor_taken() {
+    expect_unknown(&[22], 0);
+    let running = Running::new(|| Adder::new(1));
+    let offered = Features(running.peer().ask_long(GET_FEATURES));
+    assert!(!offered.contains(Features::ACCESS_PLATFORM));
+}
