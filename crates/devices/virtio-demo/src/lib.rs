@@ -12,7 +12,7 @@ use handler::Server;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use vioduct_spec::{demo, device_type};
-use vioduct_virtio_device::{DeviceInfo, DeviceModel, Features, Handlers, OptionError, Options};
+use vioduct_virtio_device::{DeviceInfo, DeviceModel, Features, Handlers, OptionError, Options, StateError};
 
 /// The device: its value.
 #[derive(Debug)]
@@ -62,5 +62,19 @@ impl DeviceModel for VirtioDemo {
     fn reset(&mut self) {
         let Self { value } = self;
         value.store(demo::INITIAL_VALUE, Ordering::Release);
+    }
+
+    /// The value, little-endian.
+    fn save(&self) -> Vec<u8> {
+        let Self { value } = self;
+        value.load(Ordering::Acquire).to_le_bytes().to_vec()
+    }
+
+    fn restore(&mut self, state: &[u8]) -> Result<(), StateError> {
+        let bytes = state.try_into().map_err(|_| {
+            StateError(format!("it is 4 bytes, not {}: use one of a virtio-demo", state.len()).into())
+        })?;
+        self.value.store(u32::from_le_bytes(bytes), Ordering::Release);
+        Ok(())
     }
 }

@@ -1,7 +1,7 @@
 use super::VirtioDemo;
 use vioduct_spec::demo::{INITIAL_VALUE, LAB_VALUES, OP_INVALID, OP_READ, OP_WRITE};
 use vioduct_virtio_device::rig::{Reply, Rig};
-use vioduct_virtio_device::{Features, Inline, Options};
+use vioduct_virtio_device::{DeviceModel, Features, Inline, Options};
 
 type DemoRig = Rig<Inline<VirtioDemo>>;
 
@@ -84,4 +84,18 @@ fn s2_5_the_configuration_space_follows_the_value() {
     assert_eq!(rig.notifications.config(), 1);
     rig.endpoint.write_status(0);
     assert_eq!(config(&mut rig), INITIAL_VALUE, "reset restores the value");
+}
+
+#[test]
+fn another_device_goes_on_with_the_saved_value() {
+    let mut first = rig(Features::NONE);
+    ask(&mut first, OP_WRITE, 0x2333);
+    let state = first.endpoint.backend_mut().model().save();
+    let mut second = VirtioDemo::default();
+    second.restore(&state).unwrap();
+    assert_eq!(second.value(), 0x2333);
+    for wrong in [&[][..], &[1, 2, 3], &[1, 2, 3, 4, 5]] {
+        assert!(second.restore(wrong).is_err());
+        assert_eq!(second.value(), 0x2333, "a state of another device changes nothing");
+    }
 }

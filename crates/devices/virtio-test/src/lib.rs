@@ -15,7 +15,7 @@ use handler::Server;
 use std::sync::{Arc, Mutex, PoisonError};
 use vioduct_spec::{device_type, test};
 use vioduct_virtio_device::{
-    ConfigAccess, DeviceInfo, DeviceModel, Features, Handlers, OptionError, Options,
+    ConfigAccess, DeviceInfo, DeviceModel, Features, Handlers, OptionError, Options, StateError,
 };
 
 /// Is called with every request, on the thread that serves the queue.
@@ -81,6 +81,22 @@ impl DeviceModel for VirtioTest {
     fn reset(&mut self) {
         let Self { format: _, device_type: _, config, observer: _ } = self;
         *config = [0; test::CONFIG_LEN];
+    }
+
+    /// The configuration space; the rest is set-up.
+    fn save(&self) -> Vec<u8> {
+        let Self { format: _, device_type: _, config, observer: _ } = self;
+        config.to_vec()
+    }
+
+    fn restore(&mut self, state: &[u8]) -> Result<(), StateError> {
+        self.config = state.try_into().map_err(|_| {
+            StateError(
+                format!("it is {} bytes, not {}: use one of a virtio-test", test::CONFIG_LEN, state.len())
+                    .into(),
+            )
+        })?;
+        Ok(())
     }
 }
 

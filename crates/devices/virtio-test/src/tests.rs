@@ -101,3 +101,17 @@ fn options_choose_format_and_device_type() {
     );
     assert!(message("virtio-test,formt=echo").contains("did you mean `format`?"));
 }
+
+#[test]
+fn another_device_goes_on_with_the_saved_configuration() {
+    let mut first = device("virtio-test");
+    first.write_config(4, &7u32.to_le_bytes());
+    let mut second = device("virtio-test");
+    second.restore(&first.save()).unwrap();
+    let mut config = [0; 12];
+    second.read_config(0, &mut config);
+    assert_eq!(numbers(&config), [0, 7, 0]);
+    assert!(second.restore(&[0; 11]).is_err());
+    second.read_config(0, &mut config);
+    assert_eq!(numbers(&config), [0, 7, 0], "a state of another device changes nothing");
+}
