@@ -373,7 +373,7 @@ impl Lane {
     }
 
     fn each_slot(&mut self, mut one: impl FnMut(&mut Slot) -> Result<(), QueueError>) -> Result<(), Fault> {
-        for (queue, slot) in (self.first..).zip(&mut self.slots) {
+        for (queue, slot) in (self.first..=u16::MAX).zip(&mut self.slots) {
             one(slot).map_err(|error| Fault::Queue { queue, error })?;
         }
         Ok(())

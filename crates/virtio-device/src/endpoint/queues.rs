@@ -267,7 +267,7 @@ impl<B: Backend> Endpoint<B> {
     /// Stops every running queue, keeping positions; a queue that cannot stop leaves the device needing a reset.
     pub(super) fn halt_queues(&mut self) {
         let Self { queues, backend, events, .. } = self;
-        for (q, queue) in (0u16..).zip(queues).filter(|(_, queue)| queue.run == Run::Running) {
+        for (q, queue) in (0..=u16::MAX).zip(queues).filter(|(_, queue)| queue.run == Run::Running) {
             match backend.stop_queue(q) {
                 Ok(position) => queue.run = Run::Enabled(position.unwrap_or(QueuePosition::START)),
                 Err(error) => events.needs_reset(&format_args!("it cannot stop: {error}")),
