@@ -5,7 +5,7 @@ use crate::rig::{Reply, Rig};
 use crate::workers::{BusyPoll, WorkerPolicy, Workers};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::sync::mpsc::RecvTimeoutError;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use vioduct_spec::Status;
 use vioduct_virtqueue::{IoAddr, Memory, MoreWork};
 
@@ -161,9 +161,8 @@ fn a_paused_device_resumes_where_it_stood() {
 
 #[test]
 fn row1_a_queue_fault_between_threads_is_reported_exactly_once() {
-    let (sender, faults) = channel();
-    let model = Scripted::in_lanes(vec![16, 16], vec![0..1, 1..2], move |why, io| match why {
-        Wake::Kick(q) => io.serve(q, increment).inspect_err(|fault| sender.send(fault.clone()).unwrap()),
+    let model = Scripted::in_lanes(vec![16, 16], vec![0..1, 1..2], |why, io| match why {
+        Wake::Kick(q) => io.serve(q, increment),
         _ => Ok(()),
     });
     let mut rig = Rig::new(Workers::new(model), Features::NONE).unwrap();
@@ -172,11 +171,14 @@ fn row1_a_queue_fault_between_threads_is_reported_exactly_once() {
         rig.memory.write(IoAddr(driver_area + 2), &0x7000u16.to_le_bytes()).unwrap();
         rig.endpoint.notify(q.into());
     }
-    let fault = faults.recv_timeout(Duration::from_secs(20)).unwrap();
-    assert!(fault.to_string().contains("available index 28672"), "{fault}");
+    // The handler meets the fault, or the thread does that looks once more before it sleeps: only the report is certain.
+    let began = Instant::now();
+    while !rig.endpoint.status().contains(Status::NEEDS_RESET) {
+        assert!(began.elapsed() < Duration::from_secs(20), "the fault is not reported");
+        std::thread::yield_now();
+    }
     // A thread stops its queue after the wake, and so after the report.
     rig.endpoint.pause();
-    assert!(rig.endpoint.status().contains(Status::NEEDS_RESET));
     assert_eq!(rig.notifications.config(), 1);
     rig.endpoint.write_status(0);
     assert_eq!(rig.endpoint.status(), Status::RESET);
