@@ -1,8 +1,10 @@
 //! `vioduct serve` as a monitor's operator runs it.
 #![allow(clippy::unwrap_used)]
 
+use rustix::io::{FdFlags, fcntl_setfd};
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -117,4 +119,23 @@ fn a_path_that_cannot_be_listened_at_is_a_failure_that_says_why() {
         assert!(message.contains(hint), "{message}");
     }
     assert_eq!(fs::read_to_string(&file).unwrap(), "no socket", "it is left alone");
+}
+
+#[test]
+fn a_listening_socket_may_be_inherited_and_sigterm_ends_its_server_too() {
+    for protocol in ["vhost-user", "vfio-user"] {
+        let folder = Folder::new("inherited");
+        let listener = UnixListener::bind(folder.socket()).unwrap();
+        // The child gets it under the same number.
+        fcntl_setfd(&listener, FdFlags::empty()).unwrap();
+        let way = format!("--{protocol}");
+        let door = format!("fd={}", listener.as_raw_fd());
+        let mut child = command(&["virtio-demo", &way, &door]).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, format!("ready virtio-demo {protocol} {door}\n"));
+        let killed = Command::new("kill").arg(child.id().to_string()).status().unwrap();
+        assert!(killed.success());
+        assert_eq!(child.wait().unwrap().code(), Some(0), "{protocol}");
+    }
 }

@@ -5,7 +5,7 @@ use crate::error::ServeError;
 use crate::link::Link;
 use crate::session::Session;
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::Errno;
+use rustix::io::{Errno, ioctl_fionbio};
 use rustix::net::sockopt::{socket_acceptconn, socket_type};
 use rustix::net::{SocketFlags, SocketType, accept_with};
 use std::io;
@@ -79,6 +79,10 @@ impl Server {
         if kind != SocketType::STREAM {
             return Err(ServeError::Descriptor(Errno::PROTOTYPE.into()));
         }
+        if listens {
+            // A signal that ends the wait for a client, with none there, must not leave `accept` waiting where nothing stops it.
+            ioctl_fionbio(&socket, true).map_err(|error| ServeError::Descriptor(error.into()))?;
+        }
         let source = if listens { Source::Listener(socket) } else { Source::Connected(Some(socket)) };
         Self::new(source, None, device)
     }
@@ -128,7 +132,7 @@ impl Server {
             }
             match accept_with(&*listener, SocketFlags::CLOEXEC) {
                 Ok(socket) => return Ok(Some(socket)),
-                // Gone again, or not there: an inherited listener may block or not.
+                // Gone again, or not there.
                 Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => {}
                 Err(error) => return Err(failed(error)),
             }
