@@ -3,52 +3,63 @@
 
 #[path = "../rig/mod.rs"]
 mod rig;
-mod shuffler;
 
 use rig::front::{Front, Plan, guest_memory};
 use rig::peer::*;
-use shuffler::Shuffler;
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
+use std::mem;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-use vioduct_vhost_user::Server;
-use vioduct_virtio_device::{BusyPoll, Features, WorkerPolicy, Workers};
+use vioduct_virtio_device::Features;
 use vioduct_virtqueue::{Memory, RingFormat};
 
-/// Tells the child process where to listen.
-const SOCKET: &str = "VIODUCT_CRASH_SOCKET";
-/// How often a process is killed, if it is to be more often than always.
+/// How often a process is killed, if that is to be another number than [`POINTS`].
 const CRASHES: &str = "VIODUCT_CRASHES";
-const READY: &str = "ready";
+const POINTS: usize = 1000;
 
-/// The process that is killed.
-#[test]
-#[ignore = "it is the other process of the other tests"]
-fn serve_until_killed() {
-    let Some(path) = std::env::var_os(SOCKET) else { return };
-    let server = Server::listen(PathBuf::from(path)).unwrap();
-    println!("\n{READY}");
-    // Always at work, so that there is always something to interrupt.
-    let busy_poll = BusyPoll::Fixed(Duration::from_millis(1));
-    let policy = WorkerPolicy { busy_poll, ..WorkerPolicy::default() };
-    server.run(move || Ok::<_, String>(Workers::with_policy(Shuffler, policy.clone()))).unwrap();
+/// The process that is killed. One is ready before it is needed, for starting takes longer than all the rest.
+struct Victim {
+    process: Child,
+    path: PathBuf,
 }
 
-fn start(path: &Path) -> Child {
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--ignored", "--exact", "serve_until_killed", "--nocapture"])
-        .env(SOCKET, path)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    assert!(lines.any(|line| line.unwrap() == READY), "the server does not start");
-    child
+impl Victim {
+    /// Begins to start one, which listens in `folder` some time later.
+    fn spawn(folder: &Path, number: usize) -> Self {
+        let path = folder.join(number.to_string());
+        let process = Command::new(program()).arg(&path).stdout(Stdio::piped()).spawn().unwrap();
+        Self { process, path }
+    }
+
+    fn wait_until_ready(&mut self) {
+        let mut line = String::new();
+        BufReader::new(self.process.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n", "the server does not start");
+    }
+}
+
+impl Drop for Victim {
+    fn drop(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+}
+
+/// The example, which cargo builds along with the tests of a package.
+fn program() -> PathBuf {
+    let tests = std::env::current_exe().unwrap();
+    let program = tests.parent().unwrap().parent().unwrap().join("examples/shuffler");
+    assert!(
+        program.exists(),
+        "{} is not there: cargo build --examples -p vioduct-vhost-user",
+        program.display()
+    );
+    program
 }
 
 struct Load {
@@ -138,27 +149,20 @@ impl Load {
     }
 }
 
-/// Both processes of a test are at work all the time: one test at a time.
-static ALONE: Mutex<()> = Mutex::new(());
-
 fn survive(features: Features) {
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let crashes = std::env::var(CRASHES).map_or(25, |count| count.parse().unwrap());
+    let crashes = std::env::var(CRASHES).map_or(POINTS, |count| count.parse().unwrap());
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("socket");
     let mut load = Load::new(features);
+    let mut next = Victim::spawn(folder.path(), 0);
     for crash in 0..crashes {
-        let mut server = start(&path);
-        load.connect(&path);
+        let mut victim = mem::replace(&mut next, Victim::spawn(folder.path(), crash + 1));
+        victim.wait_until_ready();
+        load.connect(&victim.path);
         load.run(crash * 31 % 64, Duration::from_micros(crash as u64 * 7919 % 300));
-        server.kill().unwrap();
-        server.wait().unwrap();
     }
-    let mut server = start(&path);
-    load.connect(&path);
+    next.wait_until_ready();
+    load.connect(&next.path);
     load.finish();
-    server.kill().unwrap();
-    server.wait().unwrap();
     assert_eq!(load.front.rings[0].driver.in_flight(), 0);
 }
 

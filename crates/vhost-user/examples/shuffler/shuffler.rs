@@ -1,11 +1,21 @@
 //! A device that answers a number with its complement, late and in any order.
 
+use std::io;
+use std::sync::Arc;
 use vioduct_virtio_device::{
-    Chain, DeviceInfo, DeviceModel, EventFd, Fault, Features, Handlers, Interest, Io, QueueHandler, Signal,
-    SourceId, Wake,
+    BufferError, Chain, DeviceInfo, DeviceModel, EventFd, Fault, Features, Handlers, Interest, Io,
+    QueueHandler, Signal, SourceId, Wake,
 };
 
-pub(crate) struct Shuffler;
+pub(crate) struct Shuffler {
+    again: Arc<EventFd>,
+}
+
+impl Shuffler {
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self { again: Arc::new(EventFd::new()?) })
+    }
+}
 
 impl DeviceModel for Shuffler {
     fn info(&self) -> DeviceInfo {
@@ -13,14 +23,15 @@ impl DeviceModel for Shuffler {
     }
 
     fn handlers(&mut self, _negotiated: Features) -> Handlers {
-        let event = EventFd::new().unwrap();
-        vec![(0..1, Box::new(Shuffle { held: Vec::new(), event, random: 0x2545_f491_4f6c_dd1d }))]
+        let shuffle = Shuffle { held: Vec::new(), again: self.again.clone(), random: 0x2545_f491_4f6c_dd1d };
+        vec![(0..1, Box::new(shuffle))]
     }
 }
 
+/// What is held is held on purpose: it is answered in a later wake, which the handler causes by itself.
 struct Shuffle {
     held: Vec<Chain>,
-    event: EventFd,
+    again: Arc<EventFd>,
     random: u64,
 }
 
@@ -36,32 +47,40 @@ impl Shuffle {
         for _ in 0..count {
             let any = self.below(self.held.len());
             let chain = self.held.swap_remove(any);
-            let number = chain.reader().read_u64().unwrap();
-            chain.writer().write_u64(!number).unwrap();
-            io.complete(0, chain, 8)?;
+            let written = complement(&chain).unwrap_or(0);
+            io.complete(0, chain, written)?;
         }
         Ok(())
     }
 }
 
+/// How many bytes were written.
+fn complement(chain: &Chain) -> Result<u32, BufferError> {
+    let number = chain.reader().read_u64()?;
+    chain.writer().write_u64(!number)?;
+    Ok(8)
+}
+
 impl QueueHandler for Shuffle {
     fn wake(&mut self, why: Wake, io: &mut Io<'_>) -> Result<(), Fault> {
         match why {
-            Wake::Started(_) => io.watch(&self.event, SourceId(0), Interest::Readable).unwrap(),
+            Wake::Started(_) => io
+                .watch(&*self.again, SourceId(0), Interest::Readable)
+                .map_err(|_| Fault::Device("it cannot wake itself".into()))?,
             Wake::Kick(queue) => {
                 while let Some(chain) = io.pop(queue)? {
                     self.held.push(chain);
                 }
             }
             Wake::Source(_) => {
-                let _ = self.event.take();
+                let _ = self.again.take();
                 let some = self.below(self.held.len() + 1);
                 self.answer(some, io)?;
             }
             Wake::Stopping(_) => self.answer(self.held.len(), io)?,
         }
         if !self.held.is_empty() {
-            self.event.signal();
+            self.again.signal();
         }
         Ok(())
     }
