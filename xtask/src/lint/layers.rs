@@ -49,6 +49,7 @@ pub(super) const PEERS_ALLOWED_IN: &str = "bench";
 const SPEC: &str = "crates/spec";
 const VIRTQUEUE: &str = "crates/virtqueue";
 const VIRTIO_DRIVER: &str = "crates/virtio-driver";
+const STATE: &str = "crates/state";
 const PCI: &str = "crates/pci";
 const VIRTIO_DEVICE: &str = "crates/virtio-device";
 const DEVICES: &str = "crates/devices/*";
@@ -66,6 +67,7 @@ const EVERY_LIBRARY: &[&str] = &[
     SPEC,
     VIRTQUEUE,
     VIRTIO_DRIVER,
+    STATE,
     PCI,
     VIRTIO_DEVICE,
     DEVICES,
@@ -103,8 +105,9 @@ pub(super) const LAYERS: &[Layer] = &[
     Layer { folder: VIRTQUEUE, ours: &[SPEC], ..FREESTANDING },
     // Never the device side, and the device side never this: only `loopback` and the program see both.
     Layer { folder: VIRTIO_DRIVER, ours: &[SPEC, VIRTQUEUE], in_tests: &[LOOPBACK], ..FREESTANDING },
-    Layer { folder: PCI, ours: &[SPEC], ..FACING_A_PEER },
-    Layer { folder: VIRTIO_DEVICE, ours: &[SPEC, VIRTQUEUE], in_tests: &[LOOPBACK], ..FACING_A_PEER },
+    Layer { folder: STATE, ..FACING_A_PEER },
+    Layer { folder: PCI, ours: &[SPEC, STATE], ..FACING_A_PEER },
+    Layer { folder: VIRTIO_DEVICE, ours: &[SPEC, VIRTQUEUE, STATE], in_tests: &[LOOPBACK], ..FACING_A_PEER },
     // A device names no transport and no ring.
     Layer {
         folder: DEVICES,
@@ -114,13 +117,13 @@ pub(super) const LAYERS: &[Layer] = &[
     },
     Layer {
         folder: VIRTIO_MMIO,
-        ours: &[SPEC, VIRTQUEUE, VIRTIO_DEVICE],
+        ours: &[SPEC, VIRTQUEUE, VIRTIO_DEVICE, STATE],
         in_tests: &[LOOPBACK, DEVICES],
         ..FACING_A_PEER
     },
     Layer {
         folder: VIRTIO_PCI,
-        ours: &[SPEC, VIRTQUEUE, PCI, VIRTIO_DEVICE],
+        ours: &[SPEC, VIRTQUEUE, PCI, VIRTIO_DEVICE, STATE],
         in_tests: &[LOOPBACK, DEVICES],
         ..FACING_A_PEER
     },
@@ -145,7 +148,7 @@ pub(super) const LAYERS: &[Layer] = &[
     // It knows virtio-pci as a function whose memory changes, and tests with a driver at the client's end of the wire.
     Layer {
         folder: VFIO_USER,
-        ours: &[SPEC, VIRTQUEUE, PCI, VIRTIO_DEVICE, VIRTIO_PCI],
+        ours: &[SPEC, VIRTQUEUE, PCI, VIRTIO_DEVICE, VIRTIO_PCI, STATE],
         in_tests: &[LOOPBACK, VIRTIO_DRIVER, DEVICES, PCI_DEVICES],
         ..FACING_A_PEER
     },
