@@ -6,6 +6,7 @@
 //! | module | what is in it |
 //! |---|---|
 //! | [`server`] | [`Server`], [`Limits`], [`Stopper`]: listening, clients, the end |
+//! | [`conversation`] | [`Conversation`]: a server of one client, driven by the caller |
 //! | `session` | what a front-end has said, and what follows from each of its requests; the thread of a connection |
 //! | `vring` | what a front-end has said of one ring; bases and positions |
 //! | `table`, `memory` | the regions that a front-end shares, and how devices reach them |
@@ -26,6 +27,7 @@
 #![deny(clippy::panic)]
 
 mod channel;
+pub mod conversation;
 mod dirty_log;
 pub mod error;
 mod events;
@@ -38,6 +40,7 @@ mod table;
 mod vring;
 mod wire;
 
+pub use conversation::{Conversation, Turn};
 pub use error::ServerError;
 pub use server::{Limits, Server, Stopper};
 pub use table::SharedFiles;

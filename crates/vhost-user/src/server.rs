@@ -29,19 +29,28 @@ pub struct Limits {
     pub guest_memory_bytes: u64,
     /// Which files guest memory may be in.
     pub shared_files: SharedFiles,
+    /// How long a client that asks for the outcome of a transfer of device state waits for its end.
+    pub transfer_limit: Duration,
     /// How long the end of the clients is waited for when the server stops.
     pub stop_limit: Duration,
 }
 
 impl Default for Limits {
-    /// 64 clients of 1 TiB each, in files that cannot be shrunk; 10 s to stop.
+    /// 64 clients of 1 TiB each, in files that cannot be shrunk; 10 s to end a transfer, and to stop.
     fn default() -> Self {
         Self {
             clients: 64,
             guest_memory_bytes: 1 << 40,
             shared_files: SharedFiles::Sealed,
+            transfer_limit: Duration::from_secs(10),
             stop_limit: Duration::from_secs(10),
         }
+    }
+}
+
+impl Limits {
+    pub(crate) fn memory(&self) -> MemoryLimits {
+        MemoryLimits { files: self.shared_files, total_bytes: self.guest_memory_bytes }
     }
 }
 
@@ -248,10 +257,8 @@ where
     fn serve(&self, socket: OwnedFd) -> Result<(), String> {
         let device = (self.device)().map_err(|error| error.to_string())?;
         let name = device.info().name;
-        let limits =
-            MemoryLimits { files: self.limits.shared_files, total_bytes: self.limits.guest_memory_bytes };
-        let session = Session::new(device, limits).map_err(|error| error.to_string())?;
-        let client = Client::new(socket, session, self.stop.clone());
+        let session = Session::new(device, self.limits.memory()).map_err(|error| error.to_string())?;
+        let client = Client::new(socket, session, self.stop.clone(), self.limits.transfer_limit);
         let leaving = Leaving(self.leaving.clone());
         let thread = thread::Builder::new().name(format!("{name}-client")).spawn(move || {
             let _leaving = leaving;

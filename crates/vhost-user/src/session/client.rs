@@ -11,8 +11,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use vioduct_virtio_device::{Backend, EventFd};
 
-/// How long the outcome of a transfer of state is waited for.
-const TRANSFER_LIMIT: Duration = Duration::from_secs(10);
 /// How often a ring without kicks is looked at.
 const POLL_INTERVAL: Duration = Duration::from_micros(100);
 /// Messages taken in one go, before looking whether the server is to stop.
@@ -37,30 +35,44 @@ pub(crate) struct Client<B> {
     session: Session<B>,
     /// Readable once the server is to stop.
     stop: Arc<EventFd>,
+    transfer_limit: Duration,
 }
 
 impl<B: Backend> Client<B> {
-    pub(crate) fn new(socket: OwnedFd, session: Session<B>, stop: Arc<EventFd>) -> Self {
-        Self { connection: Connection::new(socket), session, stop }
+    pub(crate) fn new(
+        socket: OwnedFd,
+        session: Session<B>,
+        stop: Arc<EventFd>,
+        transfer_limit: Duration,
+    ) -> Self {
+        Self { connection: Connection::new(socket), session, stop, transfer_limit }
     }
 
-    /// Serves until the front-end has gone, or the server is to stop; then stops the rings, so that what was taken is used.
+    pub(crate) fn device(&mut self) -> &mut B {
+        &mut self.session.device
+    }
+
+    /// Serves until the front-end has gone, or the server is to stop.
     pub(crate) fn run(mut self) -> End {
         let end = loop {
-            if let Err(end) = self.turn() {
+            if let Err(end) = self.wait().and_then(|()| self.turn()) {
                 break end;
             }
         };
+        self.close();
+        end
+    }
+
+    /// Stops the rings, so that what was taken is used.
+    pub(crate) fn close(&mut self) {
         self.session.channel.close();
         if let Err(error) = self.session.halt_all() {
             tracing::warn!(device = self.session.device.info().name, "a ring was left behind: {error}");
         }
-        end
     }
 
-    /// Waits until something is to be done, and does it.
-    fn turn(&mut self) -> Result<(), End> {
-        self.wait()?;
+    /// Does what there is to be done.
+    pub(crate) fn turn(&mut self) -> Result<(), End> {
         self.session.poll_rings();
         for _ in 0..MESSAGES_PER_LOOK {
             match self.connection.receive()? {
@@ -143,7 +155,7 @@ impl<B: Backend> Client<B> {
 
     /// The front-end asks how a transfer went: it has closed its end, or seen ours closed, so the rest takes no time.
     fn finish_transfer(&mut self) -> Result<(), End> {
-        let deadline = Instant::now() + TRANSFER_LIMIT;
+        let deadline = Instant::now() + self.transfer_limit;
         loop {
             self.session.advance_transfer();
             let left = deadline.saturating_duration_since(Instant::now());

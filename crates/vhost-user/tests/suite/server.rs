@@ -7,8 +7,8 @@ use crate::rig::running::{Running, policy};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::thread;
-use vioduct_vhost_user::{Limits, Server, ServerError};
-use vioduct_virtio_device::{Features, Workers};
+use vioduct_vhost_user::{Conversation, Limits, Server, ServerError, Turn};
+use vioduct_virtio_device::{Backend, Features, Inline, Workers};
 
 fn device() -> Result<Workers<Adder>, String> {
     Ok(Workers::with_policy(Adder::new(1), policy()))
@@ -137,4 +137,19 @@ fn a_client_whose_device_cannot_be_made_is_turned_away() {
     Peer::connect(&path).expect_end();
     stopper.stop();
     thread.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_conversation_is_driven_by_its_caller() {
+    let (near, far) = UnixStream::pair().unwrap();
+    let device = Inline::new(Adder::new(3));
+    let mut conversation = Conversation::new(far.into(), device, &Limits::default()).unwrap();
+    let peer = Peer::over(near);
+    assert_eq!(conversation.turn(), Turn::Open);
+    peer.send(GET_QUEUE_NUM, &[], &[]);
+    assert_eq!(conversation.turn(), Turn::Open);
+    assert_eq!(peer.expect_reply(GET_QUEUE_NUM).long(), 3);
+    assert_eq!(conversation.device().info().name, "adder");
+    drop(peer);
+    assert_eq!(conversation.turn(), Turn::Over);
 }
