@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use vioduct_state::{LoadError, Reader, Writer};
+
 use crate::msix::Control;
 use crate::registers::*;
 use crate::validate::{self, capability_len, room};
@@ -115,6 +117,61 @@ impl ConfigSpace {
     pub(crate) fn reset(&mut self) {
         let Self { spec: _, bytes, writable: _, after_reset, vendor: _, msix_at: _, express_at: _ } = self;
         bytes.clone_from(after_reset);
+    }
+
+    /// What the function is, which bits a guest may write, and what it has written.
+    pub(crate) fn save(&self, writer: &mut Writer) {
+        let Self { spec: _, bytes, writable, after_reset, vendor: _, msix_at: _, express_at: _ } = self;
+        writer.bytes(after_reset);
+        writer.bytes(writable);
+        let written: Vec<_> = bytes.iter().zip(writable).map(|(byte, mask)| byte & mask).collect();
+        writer.bytes(&written);
+    }
+
+    /// The bytes that [`restore`](Self::restore) takes, from what [`save`](Self::save) has written of the same function.
+    pub(crate) fn read_saved(&self, reader: &mut Reader<'_>) -> Result<Vec<u8>, LoadError> {
+        let (identity, writable, written) = (reader.bytes()?, reader.bytes()?, reader.bytes()?);
+        self.check_identity(identity)?;
+        if writable != self.writable {
+            return Err(LoadError::OtherDevice("its BARs or capabilities are others".into()));
+        }
+        if written.len() != writable.len() {
+            return Err(LoadError::Value("configuration space is not as long as it says"));
+        }
+        let bits = || written.iter().zip(writable);
+        if bits().any(|(byte, mask)| byte & !mask != 0) {
+            return Err(LoadError::Value("configuration space is written where it cannot be"));
+        }
+        let restored = bits().zip(&self.after_reset).map(|((byte, mask), fixed)| fixed & !mask | byte);
+        Ok(restored.collect())
+    }
+
+    /// The bit that tells of other functions is the place's, not the function's.
+    fn check_identity(&self, saved: &[u8]) -> Result<(), LoadError> {
+        let place = |at: usize| if at == HEADER_TYPE as usize { HEADER_MULTIFUNCTION } else { 0 };
+        let same = |(at, (saved, own)): (usize, (&u8, &u8))| (saved ^ own) & !place(at) == 0;
+        let others = self.after_reset.len() != saved.len()
+            || !saved.iter().zip(&self.after_reset).enumerate().all(same);
+        if !others {
+            return Ok(());
+        }
+        let [a, b, c, d] = saved.first_chunk().copied().unwrap_or_default();
+        let FunctionSpec { vendor_id, device_id, .. } = self.spec;
+        Err(LoadError::OtherDevice(format!(
+            "a PCI function {b:02x}{a:02x}:{d:02x}{c:02x} was saved and this one is {vendor_id:04x}:{device_id:04x}, or their \
+             classes, BARs or capabilities differ"
+        )))
+    }
+
+    /// Takes over bytes of [`read_saved`](Self::read_saved). A reset that a guest asks for is done at once and never saved.
+    pub(crate) fn restore(&mut self, bytes: Vec<u8>) {
+        let Self { spec: _, bytes: held, writable: _, after_reset: _, vendor: _, msix_at: _, express_at } =
+            self;
+        *held = bytes;
+        if let Some(at) = express_at.map(|at| at + EXPRESS_DEVICE_CONTROL) {
+            let control = self.word(at) & !EXPRESS_INITIATE_RESET;
+            self.put(at, &control.to_le_bytes());
+        }
     }
 
     pub(crate) fn set_multifunction(&mut self) {

@@ -1,4 +1,7 @@
-//! Set-up errors: a function or a bus that cannot be as described. Each says what to do.
+//! Set-up errors: a function or a bus that cannot be as described, or a state that cannot be saved or taken over. Each says
+//! what to do.
+
+use vioduct_state::LoadError;
 
 use crate::Slot;
 
@@ -118,4 +121,22 @@ pub enum SetupError {
         /// Its size in bytes.
         len: u64,
     },
+}
+
+/// Why a function cannot be saved, or does not take over a state.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StateError {
+    /// It has no form to be saved in.
+    #[error("this function cannot be saved: keep it where it is, or take it away from the guest first")]
+    NotSaveable,
+    /// It cannot say now what its state is.
+    #[error("the function cannot be saved now: {0}")]
+    Unavailable(String),
+    /// The state is damaged, or of another function.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The state is sound, and the device behind the function does not take it.
+    #[error("{0}")]
+    Refused(String),
 }

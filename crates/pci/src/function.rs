@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::{FunctionSpec, Interrupts};
+use crate::{FunctionSpec, Interrupts, StateError};
 
 /// A PCI function: anything with BARs, addressed by (BAR, offset).
 ///
@@ -41,6 +41,31 @@ pub trait PciFunction: Send {
     fn capability_write(&mut self, _touch: CapabilityTouch<'_>) -> CapabilityAction {
         CapabilityAction::None
     }
+
+    /// Whether [`save`](Self::save) and [`restore`](Self::restore) are there. It does not change.
+    fn is_saveable(&self) -> bool {
+        false
+    }
+
+    /// What another function of the same declaration needs to go on where this one stands, in a form of its own.
+    /// Configuration space and MSI-X are the host's to save.
+    ///
+    /// # Errors
+    /// If the function cannot be saved, or not now.
+    fn save(&mut self) -> Result<Vec<u8>, StateError> {
+        Err(StateError::NotSaveable)
+    }
+
+    /// Goes on where the function stood that has saved `state`. This one is as it was created or reset, and may not access
+    /// memory; configuration space and MSI-X are already those saved, and [`bus_master_changed`](Self::bus_master_changed)
+    /// follows. A function that drives its pin drives it here. `state` may come from another host: it is to be checked as what
+    /// a guest writes is.
+    ///
+    /// # Errors
+    /// If `state` is damaged, or of another function. This one is then as after a reset, or will be reset.
+    fn restore(&mut self, _state: &[u8]) -> Result<(), StateError> {
+        Err(StateError::NotSaveable)
+    }
 }
 
 impl<F: PciFunction + ?Sized> PciFunction for Box<F> {
@@ -74,6 +99,18 @@ impl<F: PciFunction + ?Sized> PciFunction for Box<F> {
 
     fn capability_write(&mut self, touch: CapabilityTouch<'_>) -> CapabilityAction {
         (**self).capability_write(touch)
+    }
+
+    fn is_saveable(&self) -> bool {
+        (**self).is_saveable()
+    }
+
+    fn save(&mut self) -> Result<Vec<u8>, StateError> {
+        (**self).save()
+    }
+
+    fn restore(&mut self, state: &[u8]) -> Result<(), StateError> {
+        (**self).restore(state)
     }
 }
 

@@ -1,5 +1,7 @@
 //! A function with its configuration space, BAR decoding and interrupts, as a host sees it.
 
+mod saved;
+
 use std::sync::{Arc, Mutex};
 
 use tracing::debug;

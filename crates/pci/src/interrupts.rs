@@ -7,6 +7,8 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use vioduct_state::{LoadError, Reader, Writer};
+
 use crate::InterruptPin;
 use crate::msix::{Control, Msix};
 
@@ -200,6 +202,21 @@ impl Interrupts {
         state.level = Level::Deasserted;
         state.intx_disabled = false;
         self.drive_pin(&mut state);
+    }
+
+    /// MSI-X. The level of the pin is what the function says when it is restored.
+    pub(crate) fn save(&self, writer: &mut Writer) {
+        self.lock().msix.save(writer);
+    }
+
+    pub(crate) fn read_saved(&self, reader: &mut Reader<'_>) -> Result<Msix, LoadError> {
+        Msix::read(self.shared.vectors, reader)
+    }
+
+    pub(crate) fn restore(&self, saved: Msix, control: Control, intx_disabled: bool) {
+        self.set_intx_disabled(intx_disabled);
+        self.change_msix(0..self.shared.vectors, |msix| msix.restore(saved, control));
+        self.drive_pin(&mut self.lock());
     }
 
     /// Makes a change and tells the host about each vector that became something else, then delivers what was pending

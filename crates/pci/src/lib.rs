@@ -14,7 +14,7 @@
 //! | [`bus`] | [`Bus`]: 32 devices of 8 functions behind ECAM and an address decoder |
 //! | [`traced`] | [`Traced`]: counts what a guest does to a function |
 //! | [`registers`] | offsets and bits of configuration space |
-//! | [`error`] | [`SetupError`]: a function or a bus that cannot be as described |
+//! | [`error`] | [`SetupError`]: a function or a bus that cannot be as described; [`StateError`] |
 //!
 //! Nothing a guest does makes this crate panic, block or allocate without bound: what an access may not do reads as
 //! all ones and writes nothing.
@@ -33,7 +33,7 @@ pub mod traced;
 mod validate;
 
 pub use bus::{Apertures, Bus, Claim, Slot};
-pub use error::SetupError;
+pub use error::{SetupError, StateError};
 pub use function::{BarWindow, BusMaster, CapabilityAction, CapabilityTouch, FunctionHost, PciFunction};
 pub use function_spec::{BarKind, BarSpec, Capability, FunctionSpec, InterruptPin, MsixSpec};
 pub use hosted::{ConfigEffect, Hosted, SharedFunction};

@@ -1,5 +1,7 @@
 //! The MSI-X table and its pending bits (PCI 3.0 §6.8.2), as the guest programs them.
 
+use vioduct_state::{LoadError, Reader, Writer};
+
 use crate::{MsiMessage, VectorState};
 
 /// Bits of a table entry that a guest may write: message address (a multiple of 4), upper address, data, mask bit.
@@ -39,6 +41,44 @@ impl Msix {
         entries.fill(RESET_ENTRY);
         pending.fill(0);
         *control = Control { enabled: false, masked: false };
+    }
+
+    /// The table and the pending bits; control is a register of configuration space.
+    pub(crate) fn save(&self, writer: &mut Writer) {
+        let Self { entries, pending, control: _ } = self;
+        writer.u64(entries.len() as u64);
+        entries.iter().flatten().for_each(|word| writer.u32(*word));
+        pending.iter().for_each(|bits| writer.u64(*bits));
+    }
+
+    /// What [`save`](Self::save) has written of a table with as many vectors, turned off.
+    pub(crate) fn read(vectors: u16, reader: &mut Reader<'_>) -> Result<Self, LoadError> {
+        let saved = reader.u64()?;
+        if saved != u64::from(vectors) {
+            return Err(LoadError::OtherDevice(format!("it has {saved} MSI-X vectors, this one {vectors}")));
+        }
+        let mut msix = Self::new(vectors);
+        let words = msix.entries.iter_mut().flat_map(|entry| entry.iter_mut().zip(WRITABLE));
+        for (word, mask) in words {
+            *word = reader.u32()?;
+            if *word & !mask != 0 {
+                return Err(LoadError::Value("the MSI-X table is written where it cannot be"));
+            }
+        }
+        for (first, bits) in (0..).step_by(64).zip(&mut msix.pending) {
+            *bits = reader.u64()?;
+            let there = u32::from(vectors).saturating_sub(first).min(64);
+            if *bits & !(u64::MAX >> (64 - there)) != 0 {
+                return Err(LoadError::Value("vectors are pending that there are not"));
+            }
+        }
+        Ok(msix)
+    }
+
+    /// Takes over a table that was read. Pending bits are kept only while MSI-X is on.
+    pub(crate) fn restore(&mut self, saved: Self, control: Control) {
+        *self = saved;
+        self.set_control(control);
     }
 
     pub(crate) fn control(&self) -> Control {

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use tracing::trace;
 
-use crate::{BusMaster, CapabilityAction, CapabilityTouch, FunctionHost, FunctionSpec, PciFunction};
+use crate::{
+    BusMaster, CapabilityAction, CapabilityTouch, FunctionHost, FunctionSpec, PciFunction, StateError,
+};
 
 /// What has reached a [`Traced`] function so far. Accesses to the MSI-X structures and to plain configuration space
 /// are served before the function and not counted.
@@ -66,5 +68,14 @@ impl<F: PciFunction> PciFunction for Traced<F> {
     fn capability_write(&mut self, touch: CapabilityTouch<'_>) -> CapabilityAction {
         self.counters.capability_touches.fetch_add(1, Relaxed);
         self.inner.capability_write(touch)
+    }
+    fn is_saveable(&self) -> bool {
+        self.inner.is_saveable()
+    }
+    fn save(&mut self) -> Result<Vec<u8>, StateError> {
+        self.inner.save()
+    }
+    fn restore(&mut self, state: &[u8]) -> Result<(), StateError> {
+        self.inner.restore(state)
     }
 }

@@ -32,7 +32,9 @@ pub enum LoadError {
     #[error("the saved state is damaged on its way: its checksum is another")]
     Checksum,
     /// It has another part than expected.
-    #[error("the saved state has a part {found} where {expected} should be: restore on the same kind of device")]
+    #[error(
+        "the saved state has a part {found} where {expected} should be: restore on the same kind of device"
+    )]
     Kind {
         /// What this device has there.
         expected: Kind,

@@ -7,9 +7,11 @@
 //! | `queues` | set-up, start, stop and reset of queues; notifications |
 //! | `events` | what the back-end reports, from any thread |
 //! | `state` | pause, save and restore |
+//! | `saved` | the same as bytes, with the state of the model |
 
 mod events;
 mod queues;
+mod saved;
 mod state;
 mod status;
 #[cfg(test)]

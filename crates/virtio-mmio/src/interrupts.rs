@@ -40,6 +40,11 @@ impl Interrupts {
         self.change(|status| status & !mask);
     }
 
+    /// Takes over a saved status, in place of what is there.
+    pub(crate) fn restore(&self, status: u8) {
+        self.change(|_| status);
+    }
+
     fn change(&self, new: impl FnOnce(u8) -> u8) {
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         let (before, after) = (*status, new(*status));

@@ -1,5 +1,7 @@
 //! [`Mmio`]: the window itself.
 
+mod saved;
+
 use crate::interrupts::{InterruptLine, Interrupts};
 use crate::registers::{Access, Register};
 use std::sync::Arc;

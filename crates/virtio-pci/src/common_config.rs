@@ -2,6 +2,7 @@
 
 use vioduct_spec::Features;
 use vioduct_spec::pci::NO_VECTOR;
+use vioduct_state::{LoadError, Reader, Writer};
 use vioduct_virtio_device::{Area, Backend, Half};
 use vioduct_virtqueue::{RingFormat, is_valid_size};
 
@@ -25,6 +26,16 @@ pub(crate) struct Generation {
 }
 
 impl Generation {
+    pub(crate) fn write(self, writer: &mut Writer) {
+        let Self { of_endpoint, shown } = self;
+        writer.u32(of_endpoint);
+        writer.u8(shown);
+    }
+
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, LoadError> {
+        Ok(Self { of_endpoint: reader.u32()?, shown: reader.u8()? })
+    }
+
     fn show(&mut self, of_endpoint: u32) -> u8 {
         if self.of_endpoint != of_endpoint {
             *self = Self { of_endpoint, shown: self.shown.wrapping_add(1) };

@@ -1,9 +1,12 @@
-//! [`VirtioPci`]: the function, its life, and the accesses to its BAR.
+//! [`VirtioPci`]: the function, its life, and the accesses to its BAR. As bytes, to go on elsewhere, it is in `saved`.
+
+mod saved;
 
 use std::sync::Arc;
 
 use vioduct_pci::{
     BusMaster, CapabilityAction, CapabilityTouch, FunctionHost, FunctionSpec, InterruptPin, PciFunction,
+    StateError,
 };
 use vioduct_spec::pci::{LAST_DEVICE_ID, MODERN_DEVICE_ID, NO_VECTOR, VENDOR_ID, cap};
 use vioduct_spec::{Features, Status, device_type, ring};
@@ -258,6 +261,18 @@ impl<B: Backend> PciFunction for VirtioPci<B> {
 
     fn capability_write(&mut self, touch: CapabilityTouch<'_>) -> CapabilityAction {
         configuration_access(touch)
+    }
+
+    fn is_saveable(&self) -> bool {
+        true
+    }
+
+    fn save(&mut self) -> Result<Vec<u8>, StateError> {
+        self.save_all()
+    }
+
+    fn restore(&mut self, state: &[u8]) -> Result<(), StateError> {
+        self.restore_all(state)
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use vioduct_pci::{Interrupts, Level};
 use vioduct_spec::mmio::{INTERRUPT_CONFIG, INTERRUPT_QUEUE};
 use vioduct_spec::pci::NO_VECTOR;
+use vioduct_state::{LoadError, Reader};
 use vioduct_virtio_device::TransportInterrupts;
 
 /// What any thread needs to notify the driver. With MSI-X, a queue's notification takes no lock of this object.
@@ -18,6 +19,37 @@ pub(crate) struct Lines {
     queues: Vec<AtomicU16>,
     /// The pin follows it under this lock, so that no bit is left set with the pin deasserted.
     isr: Mutex<u8>,
+}
+
+/// What driver and device have made of the lines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Events {
+    pub(crate) config: u16,
+    /// Of each queue.
+    pub(crate) queues: Vec<u16>,
+    pub(crate) isr: u8,
+}
+
+impl Events {
+    /// What was written of a function with as many queues, with vectors that there are.
+    pub(crate) fn read(reader: &mut Reader<'_>, lines: &Lines) -> Result<Self, LoadError> {
+        let config = reader.u16()?;
+        let (vectors, rest) = reader.bytes()?.as_chunks();
+        let queues: Vec<_> = vectors.iter().map(|vector| u16::from_le_bytes(*vector)).collect();
+        let isr = reader.u8()?;
+        if queues.len() != lines.queues.len() || !rest.is_empty() {
+            let (saved, own) = (queues.len(), lines.queues.len());
+            return Err(LoadError::OtherDevice(format!("it has {saved} queues, this one {own}")));
+        }
+        let there = |vector: &u16| lines.allocated(*vector) == *vector;
+        if !queues.iter().all(there) || !there(&config) {
+            return Err(LoadError::Value("an event is mapped to a vector that there is not"));
+        }
+        if isr & !(INTERRUPT_QUEUE | INTERRUPT_CONFIG) != 0 {
+            return Err(LoadError::Value("the ISR has bits that there are not"));
+        }
+        Ok(Self { config, queues, isr })
+    }
 }
 
 impl Lines {
@@ -43,6 +75,25 @@ impl Lines {
         config.store(NO_VECTOR, Ordering::Relaxed);
         queues.iter().for_each(|vector| vector.store(NO_VECTOR, Ordering::Relaxed));
         self.take_isr();
+    }
+
+    /// What is in force, for another function's lines.
+    pub(crate) fn save(&self) -> Events {
+        let Self { interrupts: _, vectors: _, config, queues, isr: _ } = self;
+        let vector = |mapped: &AtomicU16| mapped.load(Ordering::Relaxed);
+        Events { config: vector(config), queues: queues.iter().map(vector).collect(), isr: *self.isr() }
+    }
+
+    /// Takes over what [`Events::read`] has found to be of lines like these; the pin follows.
+    pub(crate) fn restore(&self, saved: &Events) {
+        let Events { config, queues, isr } = saved;
+        self.map_config(*config);
+        for (q, vector) in (0..=u16::MAX).zip(queues) {
+            self.map_queue(q, *vector);
+        }
+        let mut held = self.isr();
+        *held = *isr;
+        self.drive(&held);
     }
 
     pub(crate) fn config_vector(&self) -> u16 {

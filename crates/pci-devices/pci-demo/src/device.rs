@@ -1,6 +1,6 @@
 //! The function: a register, and nothing else.
 
-use vioduct_pci::{BarSpec, FunctionHost, FunctionSpec, PciFunction};
+use vioduct_pci::{BarSpec, FunctionHost, FunctionSpec, PciFunction, StateError};
 use vioduct_spec::pci_demo::{BAR0_LEN, CLASS, DEVICE_ID, REG_VALUE, VENDOR_ID};
 
 /// The device. Its register is 0 at first and after a reset.
@@ -39,5 +39,23 @@ impl PciFunction for PciDemo {
     fn reset(&mut self) {
         let Self { value } = self;
         *value = [0; 4];
+    }
+
+    fn is_saveable(&self) -> bool {
+        true
+    }
+
+    /// The register, little-endian.
+    fn save(&mut self) -> Result<Vec<u8>, StateError> {
+        let Self { value } = self;
+        Ok(value.to_vec())
+    }
+
+    fn restore(&mut self, state: &[u8]) -> Result<(), StateError> {
+        self.value = state.try_into().map_err(|_| {
+            let len = state.len();
+            StateError::Refused(format!("the saved register has 4 bytes, not {len}: use one of a pci-demo"))
+        })?;
+        Ok(())
     }
 }

@@ -8,6 +8,7 @@ use super::{Activity, Endpoint};
 use crate::backend::{Backend, Host, HostEvents};
 use std::sync::Arc;
 use vioduct_spec::{Features, Status};
+use vioduct_state::LoadError;
 use vioduct_virtqueue::{Memory, QueuePosition, RingFormat, RingIndex};
 
 /// All that an endpoint knows and its back-end does not; the device model's own state is not in it.
@@ -59,6 +60,32 @@ pub enum RestoreError {
         /// In the device.
         count: usize,
     },
+    /// Another device was saved.
+    #[error(
+        "a device of type {saved} was saved, this one is of type {device}: restore on the same kind of device"
+    )]
+    DeviceType {
+        /// In the state.
+        saved: u32,
+        /// What this device is.
+        device: u32,
+    },
+    /// Its configuration space is another.
+    #[error(
+        "{saved} bytes of configuration space saved, the device has {device}: restore on the same kind of device"
+    )]
+    ConfigLen {
+        /// In the state.
+        saved: u64,
+        /// In the device.
+        device: u64,
+    },
+    /// The model does not take its state.
+    #[error("{0}")]
+    Model(String),
+    /// The state is not in its form.
+    #[error(transparent)]
+    Form(#[from] LoadError),
     /// A queue's set-up is not valid.
     #[error("queue {queue}: {reason}: the saved state is damaged")]
     Queue {
@@ -132,7 +159,7 @@ impl<B: Backend> Endpoint<B> {
         outcome
     }
 
-    fn take_over(&mut self, state: &EndpointState) -> Result<(), RestoreError> {
+    pub(super) fn take_over(&mut self, state: &EndpointState) -> Result<(), RestoreError> {
         let EndpointState { status, driver_features, generation, queues } = state;
         let (status, features) = (Status(*status), Features(*driver_features));
         if !is_reachable(status) {
