@@ -2,11 +2,13 @@
 
 use crate::dma::ClientMemory;
 use crate::error::ServeError;
+use crate::feature::Migration;
 use crate::function::{RegistersOnly, Served};
 use crate::irqs::Irqs;
 use crate::wire::Refusal;
 use std::sync::Arc;
-use vioduct_pci::{ConfigEffect, Hosted, PciFunction};
+use vioduct_pci::{ConfigEffect, Hosted, PciFunction, StateError};
+use vioduct_state::{Kind, Reader, Writer, open, seal};
 use vioduct_virtio_device::Backend;
 use vioduct_virtio_pci::VirtioPci;
 
@@ -14,6 +16,10 @@ use vioduct_virtio_pci::VirtioPci;
 pub(crate) const REGIONS: u32 = 9;
 const BARS: u32 = 6;
 const CONFIG: u32 = 7;
+
+/// A device's state: its function's, and which interrupts wait for a client.
+const KIND: Kind = Kind(*b"VFUD");
+const VERSION: u16 = 1;
 
 /// A function ready to be served.
 pub struct Device {
@@ -109,6 +115,41 @@ impl Device {
     pub(crate) fn reset(&mut self) {
         self.hosted.reset();
         self.irqs.reset();
+    }
+
+    pub(crate) fn migration(&self) -> Migration {
+        if self.hosted.function().is_saveable() { Migration::Offered } else { Migration::Absent }
+    }
+
+    /// All that a client or a guest can have changed, as a sealed state. The function is paused and interrupts are held.
+    pub(crate) fn save(&mut self) -> Result<Vec<u8>, StateError> {
+        let Self { hosted, irqs } = self;
+        let function = hosted.save()?;
+        let mut writer = Writer::default();
+        writer.block(KIND, VERSION, |block| {
+            block.bytes(&function);
+            irqs.save(block);
+        });
+        Ok(seal(&writer.into_bytes()))
+    }
+
+    /// Takes over a sealed state. The function is paused and interrupts are held; after an error the device is as it was, if the
+    /// state was damaged, or reset.
+    pub(crate) fn restore(&mut self, sealed: &[u8]) -> Result<(), StateError> {
+        let mut reader = Reader::new(open(sealed)?);
+        let mut block = reader.block(KIND, VERSION)?;
+        let function = block.bytes()?;
+        let pending = self.irqs.read_saved(&mut block)?;
+        block.finish()?;
+        reader.finish()?;
+        self.reset();
+        let outcome = self.hosted.restore(function);
+        if outcome.is_ok() {
+            self.irqs.restore(&pending);
+        } else {
+            self.reset();
+        }
+        outcome.map(drop)
     }
 
     fn place(&self, region: u32, offset: u64, len: usize) -> Result<Place, Refusal> {

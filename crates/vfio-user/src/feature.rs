@@ -1,10 +1,11 @@
-//! Device features: the log of pages that the device writes. Migration is not among them: device models have no state to save
-//! yet, and a client that is told so keeps its machine where it is.
+//! Device features: migration, of functions that can be saved, and the log of pages that the device writes.
 
 use crate::dma::PAGE_LEN;
 use crate::wire::{Feature, FeatureAction, Fields, MAX_DATA_LEN, Refusal};
 use std::collections::BTreeSet;
 
+const MIGRATION: u16 = 1;
+const MIG_DEVICE_STATE: u16 = 2;
 const DMA_LOGGING_START: u16 = 6;
 const DMA_LOGGING_STOP: u16 = 7;
 const DMA_LOGGING_REPORT: u16 = 8;
@@ -14,10 +15,23 @@ const DMA_LOGGING_REPORT: u16 = 8;
 pub(crate) enum DeviceFeature {
     /// To know that it is there.
     Probe,
+    /// To know what of migration there is.
+    Migration,
+    /// To know in which state of migration the device is.
+    State,
+    /// To have it in another, by its number.
+    GoTo(u32),
     /// Everything is logged, whatever ranges are named: they are a hint.
     StartLog,
     StopLog,
     ReportLog(Report),
+}
+
+/// Whether the function can be saved.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Migration {
+    Offered,
+    Absent,
 }
 
 /// Which pages are asked about.
@@ -30,9 +44,16 @@ pub(crate) struct Report {
 }
 
 impl DeviceFeature {
-    pub(crate) fn decode(feature: &Feature) -> Result<Self, Refusal> {
+    pub(crate) fn decode(feature: &Feature, migration: Migration) -> Result<Self, Refusal> {
         use FeatureAction::{Get, Probe, Set};
         match (feature.number, feature.action) {
+            (MIGRATION | MIG_DEVICE_STATE, _) if migration == Migration::Absent => Err(Refusal::NoFeature),
+            (MIGRATION, Probe(methods)) if !methods.set => Ok(Self::Probe),
+            (MIG_DEVICE_STATE, Probe(_)) => Ok(Self::Probe),
+            (MIGRATION, Get) if feature.argsz >= 16 => Ok(Self::Migration),
+            (MIG_DEVICE_STATE, Get) if feature.argsz >= 16 => Ok(Self::State),
+            (MIG_DEVICE_STATE, Set) => go_to(&feature.data).ok_or(Refusal::Invalid),
+            (MIGRATION, Get | Set) | (MIG_DEVICE_STATE, Get) => Err(Refusal::Invalid),
             (DMA_LOGGING_START | DMA_LOGGING_STOP, Probe(methods)) if !methods.get => Ok(Self::Probe),
             (DMA_LOGGING_REPORT, Probe(methods)) if !methods.set => Ok(Self::Probe),
             (DMA_LOGGING_START, Set) => start(&feature.data).ok_or(Refusal::Invalid),
@@ -42,6 +63,13 @@ impl DeviceFeature {
             _ => Err(Refusal::NoFeature),
         }
     }
+}
+
+/// The state, and a data_fd that nobody uses.
+fn go_to(data: &[u8]) -> Option<DeviceFeature> {
+    let mut fields = Fields::new(data);
+    let (state, _data_fd) = (fields.u32()?, fields.u32()?);
+    fields.rest().is_empty().then_some(DeviceFeature::GoTo(state))
 }
 
 fn start(data: &[u8]) -> Option<DeviceFeature> {

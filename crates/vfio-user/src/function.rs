@@ -1,7 +1,9 @@
 //! What a server asks of a function beside [`PciFunction`]: to let go of memory while that changes, and for doorbells.
 
 use std::sync::Arc;
-use vioduct_pci::{BusMaster, CapabilityAction, CapabilityTouch, FunctionHost, FunctionSpec, PciFunction};
+use vioduct_pci::{
+    BusMaster, CapabilityAction, CapabilityTouch, FunctionHost, FunctionSpec, PciFunction, StateError,
+};
 use vioduct_virtio_device::{Backend, EventFd};
 use vioduct_virtio_pci::VirtioPci;
 use vioduct_virtqueue::Memory;
@@ -90,5 +92,14 @@ impl<F: PciFunction> PciFunction for RegistersOnly<F> {
     }
     fn capability_write(&mut self, touch: CapabilityTouch<'_>) -> CapabilityAction {
         self.0.capability_write(touch)
+    }
+    fn is_saveable(&self) -> bool {
+        self.0.is_saveable()
+    }
+    fn save(&mut self) -> Result<Vec<u8>, StateError> {
+        self.0.save()
+    }
+    fn restore(&mut self, state: &[u8]) -> Result<(), StateError> {
+        self.0.restore(state)
     }
 }

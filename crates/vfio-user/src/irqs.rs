@@ -9,6 +9,7 @@ use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use vioduct_pci::{FunctionSpec, InterruptPin, InterruptSink, Level, MsiMessage, TableOwner};
+use vioduct_state::{LoadError, Reader, Writer};
 use vioduct_virtio_device::{EventFd, Signal};
 
 /// Interrupt types that a client can ask about: INTx, MSI and MSI-X. QEMU does not take fewer.
@@ -56,6 +57,14 @@ struct State {
     pin: Pin,
     has_pin: bool,
     vectors: Vec<Line>,
+    delivery: Delivery,
+}
+
+/// Whether interrupts reach the client, or wait until they are released.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Delivery {
+    Direct,
+    Held,
 }
 
 #[derive(Debug)]
@@ -75,38 +84,43 @@ enum Mask {
 #[derive(Default, Debug)]
 struct Line {
     trigger: Option<EventFd>,
-    /// It fired while it had no eventfd: between two clients, or before the guest unmasked it.
+    /// It fired while it had no eventfd, between two clients or before the guest unmasked it, or while interrupts were held.
     pending: bool,
 }
 
 impl Pin {
     /// Fires if there is a reason to, and masks itself.
-    fn drive(&mut self) {
-        if let (Some(trigger), Level::Asserted, Mask::Open) = (&self.trigger, self.level, self.mask) {
+    fn drive(&mut self, delivery: Delivery) {
+        if let (Some(trigger), Level::Asserted, Mask::Open, Delivery::Direct) =
+            (&self.trigger, self.level, self.mask, delivery)
+        {
             trigger.signal();
             self.mask = Mask::Masked;
         }
     }
 
-    fn assign(&mut self, trigger: Option<EventFd>) {
+    fn assign(&mut self, trigger: Option<EventFd>, delivery: Delivery) {
         self.trigger = trigger;
         self.mask = Mask::Open;
-        self.drive();
+        self.drive(delivery);
     }
 }
 
 impl Line {
-    fn fire(&mut self) {
-        match &self.trigger {
-            Some(trigger) => trigger.signal(),
-            None => self.pending = true,
-        }
+    fn fire(&mut self, delivery: Delivery) {
+        self.pending = true;
+        self.deliver(delivery);
     }
 
-    fn assign(&mut self, trigger: Option<EventFd>) {
+    fn assign(&mut self, trigger: Option<EventFd>, delivery: Delivery) {
         self.trigger = trigger;
-        if self.trigger.is_some() && std::mem::take(&mut self.pending) {
-            self.fire();
+        self.deliver(delivery);
+    }
+
+    fn deliver(&mut self, delivery: Delivery) {
+        if let (Some(trigger), true, Delivery::Direct) = (&self.trigger, self.pending, delivery) {
+            self.pending = false;
+            trigger.signal();
         }
     }
 }
@@ -122,11 +136,11 @@ impl State {
 
     fn assign(&mut self, of: Type, interrupt: u32, trigger: Option<EventFd>) {
         match of {
-            Type::Intx => self.pin.assign(trigger),
+            Type::Intx => self.pin.assign(trigger, self.delivery),
             Type::Msi => {}
             Type::Msix => {
                 if let Some(line) = self.vectors.get_mut(interrupt as usize) {
-                    line.assign(trigger);
+                    line.assign(trigger, self.delivery);
                 }
             }
         }
@@ -137,21 +151,26 @@ impl State {
             (Type::Intx, IrqAction::Mask) => self.pin.mask = Mask::Masked,
             (Type::Intx, IrqAction::Unmask) => {
                 self.pin.mask = Mask::Open;
-                self.pin.drive();
+                self.pin.drive(self.delivery);
             }
             (Type::Intx, IrqAction::Trigger) => {
                 self.pin.trigger.iter().for_each(EventFd::signal);
             }
             (Type::Msix, IrqAction::Trigger) => {
-                self.vectors.get_mut(interrupt as usize).into_iter().for_each(Line::fire);
+                self.fire(interrupt as usize);
             }
             (Type::Msi | Type::Msix, _) => {}
         }
     }
 
+    fn fire(&mut self, vector: usize) {
+        let delivery = self.delivery;
+        self.vectors.get_mut(vector).into_iter().for_each(|line| line.fire(delivery));
+    }
+
     fn disable(&mut self, of: Type) {
         match of {
-            Type::Intx => self.pin.assign(None),
+            Type::Intx => self.pin.assign(None, self.delivery),
             Type::Msi => {}
             Type::Msix => self.vectors.iter_mut().for_each(|line| *line = Line::default()),
         }
@@ -165,6 +184,7 @@ impl Irqs {
             pin: Pin { trigger: None, level: Level::Deasserted, mask: Mask::Open },
             has_pin: function.interrupt_pin != InterruptPin::None,
             vectors: (0..vectors).map(|_| Line::default()).collect(),
+            delivery: Delivery::Direct,
         };
         Self { state: Mutex::new(state) }
     }
@@ -206,14 +226,56 @@ impl Irqs {
     /// The client has gone, and its eventfds with it. What fires now waits for the next client.
     pub(crate) fn disconnect(&self) {
         let mut state = self.lock();
-        let State { pin, has_pin: _, vectors } = &mut *state;
-        pin.assign(None);
-        vectors.iter_mut().for_each(|line| line.assign(None));
+        let State { pin, has_pin: _, vectors, delivery } = &mut *state;
+        pin.assign(None, *delivery);
+        vectors.iter_mut().for_each(|line| line.assign(None, *delivery));
     }
 
     /// The function was reset: what waited was of before.
     pub(crate) fn reset(&self) {
         self.lock().vectors.iter_mut().for_each(|line| line.pending = false);
+    }
+
+    /// Lets nothing reach the client any more: what fires waits.
+    pub(crate) fn hold(&self) {
+        self.lock().delivery = Delivery::Held;
+    }
+
+    /// Undoes [`hold`](Self::hold): what waited fires now.
+    pub(crate) fn release(&self) {
+        let mut state = self.lock();
+        state.delivery = Delivery::Direct;
+        state.pin.drive(Delivery::Direct);
+        state.vectors.iter_mut().for_each(|line| line.deliver(Delivery::Direct));
+    }
+
+    /// Which vectors wait. Eventfds and the pin's mask are the client's, and the pin's level is the function's.
+    pub(crate) fn save(&self, writer: &mut Writer) {
+        let state = self.lock();
+        let State { pin: _, has_pin: _, vectors, delivery: _ } = &*state;
+        writer.bytes(&vectors.iter().map(|line| u8::from(line.pending)).collect::<Vec<_>>());
+    }
+
+    /// What [`save`](Self::save) has written of a function with as many vectors.
+    pub(crate) fn read_saved(&self, reader: &mut Reader<'_>) -> Result<Vec<bool>, LoadError> {
+        let (saved, own) = (reader.bytes()?, self.lock().vectors.len());
+        if saved.len() != own {
+            let saved = saved.len();
+            return Err(LoadError::OtherDevice(format!("it has {saved} MSI-X vectors, this one {own}")));
+        }
+        let pending = |byte: &u8| match byte {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(LoadError::Value("a vector neither waits nor does not")),
+        };
+        saved.iter().map(pending).collect()
+    }
+
+    /// What waits is what was saved. Interrupts are held.
+    pub(crate) fn restore(&self, pending: &[bool]) {
+        for (line, pending) in self.lock().vectors.iter_mut().zip(pending) {
+            line.pending = *pending;
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -256,13 +318,14 @@ fn trigger(fd: OwnedFd) -> EventFd {
 
 impl InterruptSink for Irqs {
     fn msi(&self, vector: u16, _message: MsiMessage) {
-        self.lock().vectors.get_mut(usize::from(vector)).into_iter().for_each(Line::fire);
+        self.lock().fire(vector.into());
     }
 
     fn intx(&self, level: Level) {
         let mut state = self.lock();
+        let delivery = state.delivery;
         state.pin.level = level;
-        state.pin.drive();
+        state.pin.drive(delivery);
     }
 
     fn table_owner(&self) -> TableOwner {

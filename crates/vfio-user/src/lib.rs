@@ -14,7 +14,8 @@
 //! | `assembly` | messages from the pieces in which they come |
 //! | `wire` | headers, commands and their payloads |
 //! | `dma` | the client's memory, by mappings and by messages |
-//! | `feature` | device features: the log of dirty pages |
+//! | `feature` | device features: migration, the log of dirty pages |
+//! | `migration` | the states of a device that moves to another host, and what is read and written of it |
 //! | `irqs` | INTx and MSI-X by eventfds |
 //!
 //! # Threads
@@ -52,6 +53,7 @@ mod feature;
 pub mod function;
 mod irqs;
 mod link;
+mod migration;
 pub mod server;
 mod session;
 mod wire;

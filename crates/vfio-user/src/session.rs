@@ -1,10 +1,13 @@
-//! One client's time with a device: what each of its commands does.
+//! One client's time with a device: what each of its commands does. What those of migration do is in `arcs`.
+
+mod arcs;
 
 use crate::device::{Device, REGIONS};
 use crate::dma::{ClientMemory, Mappings, PAGE_LEN, Remote, piece_len};
-use crate::feature::DeviceFeature;
+use crate::feature::{DeviceFeature, Migration};
 use crate::irqs;
 use crate::link::Link;
+use crate::migration::{MigrationState, Phase};
 use crate::wire::{
     Access, Answer, Capabilities, DmaMap, DmaUnmap, Feature, Kind, MAX_FDS, Message, Payload, Refusal,
     Request, Shape, SmallWrite, VersionRequest, version_reply,
@@ -24,6 +27,7 @@ pub(crate) struct Session<'a> {
     /// Addresses of pages that the device has written and the client has not asked about.
     dirty: BTreeSet<u64>,
     activity: Activity,
+    phase: Phase,
     refusals: RateLimit,
 }
 
@@ -57,6 +61,7 @@ impl<'a> Session<'a> {
             mappings: Mappings::default(),
             dirty: BTreeSet::new(),
             activity: Activity::Settling,
+            phase: Phase::Running,
             refusals: RateLimit::default(),
         }
     }
@@ -79,6 +84,7 @@ impl<'a> Session<'a> {
         self.device.function().pause();
         self.device.function().replace_memory(ClientMemory::none());
         self.device.irqs().disconnect();
+        self.device.irqs().release();
     }
 
     fn answer(&mut self, message: Message) {
@@ -133,12 +139,16 @@ impl<'a> Session<'a> {
             Request::Reset => self.reset(),
             Request::WriteMulti(writes) => self.write_multi(&writes),
             Request::Feature(feature) => self.feature(feature),
+            Request::MigrationRead(request) => self.migration_read(request, client),
+            Request::MigrationWrite(piece) => self.migration_write(&piece),
         }
     }
 
     fn version(&mut self, request: &VersionRequest) -> Reply {
         self.client = Some(request.capabilities);
-        Reply { payload: version_reply(&request.capabilities), fds: Vec::new() }
+        let mut common = request.capabilities;
+        common.migration = common.migration.filter(|_| self.device.migration() == Migration::Offered);
+        Reply { payload: version_reply(&common), fds: Vec::new() }
     }
 
     fn dma_map(
@@ -174,8 +184,15 @@ impl<'a> Session<'a> {
         self.device.function().pause();
         let outcome = change(&mut self.mappings);
         self.device.function().replace_memory(self.mappings.memory());
-        self.device.function().resume();
+        self.resume();
         outcome
+    }
+
+    /// The device works on, if it may: once the client has touched it, and while it is not stopped for migration.
+    fn resume(&mut self) {
+        if let (Activity::Running, Phase::Running) = (self.activity, &self.phase) {
+            self.device.function().resume();
+        }
     }
 
     /// The client touches the device: what it wanted to map at first is mapped.
@@ -183,7 +200,7 @@ impl<'a> Session<'a> {
         if self.activity == Activity::Settling {
             self.activity = Activity::Running;
             self.device.function().replace_memory(self.mappings.memory());
-            self.device.function().resume();
+            self.resume();
         }
     }
 
@@ -216,7 +233,7 @@ impl<'a> Session<'a> {
         for ((index, _), kick) in offered.iter().zip(&fds) {
             self.device.function().set_doorbell(*index, kick.clone());
         }
-        self.device.function().resume();
+        self.resume();
         let payload = (0u32..).zip(offered).fold(head, |payload, (fd_index, (_, at))| {
             let flags = if at.datamatch.is_some() { DATAMATCH } else { 0 };
             let place = payload.u64(at.offset).u64(at.len.into()).u32(fd_index);
@@ -252,14 +269,26 @@ impl<'a> Session<'a> {
         Ok(Payload::default().u64(writes.len() as u64).into())
     }
 
+    /// Leads from every state of migration back to RUNNING (VFIO, `VFIO_DEVICE_RESET`).
     fn reset(&mut self) -> Result<Reply, Refusal> {
         self.device.reset();
+        self.phase = Phase::Running;
+        self.device.irqs().release();
+        self.resume();
         Ok(Reply::default())
     }
 
     fn feature(&mut self, feature: Feature) -> Result<Reply, Refusal> {
         let head = Payload::default();
-        let payload = match DeviceFeature::decode(&feature)? {
+        let payload = match DeviceFeature::decode(&feature, self.device.migration())? {
+            DeviceFeature::Migration => head.u32(16).u32(feature.flags).u64(STOP_COPY),
+            DeviceFeature::State => {
+                head.u32(16).u32(feature.flags).u32(self.phase.state() as u32).u32(NO_DATA_FD)
+            }
+            DeviceFeature::GoTo(number) => {
+                self.go_to(MigrationState::wanted(number)?)?;
+                head.u32(feature.argsz).u32(feature.flags).bytes(&feature.data)
+            }
             DeviceFeature::Probe => head.u32(feature.argsz).u32(feature.flags).bytes(&feature.data),
             DeviceFeature::StartLog => {
                 self.change_memory(Mappings::start_log)?;
@@ -288,6 +317,10 @@ impl<'a> Session<'a> {
     }
 }
 
+/// What of migration there is: `VFIO_MIGRATION_STOP_COPY`.
+const STOP_COPY: u64 = 1;
+/// States travel in messages of their own; VFIO's data_fd is -1 then.
+const NO_DATA_FD: u32 = u32::MAX;
 /// A kind of sub-region: one whose writes count up an eventfd.
 const IOEVENTFD: u32 = 0;
 

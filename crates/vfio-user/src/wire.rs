@@ -7,7 +7,8 @@ mod request;
 mod version;
 
 pub(crate) use request::{
-    Access, DmaMap, DmaUnmap, Feature, FeatureAction, IrqAction, IrqData, Request, SetIrqs, SmallWrite,
+    Access, DmaMap, DmaUnmap, Feature, FeatureAction, IrqAction, IrqData, MigrationRead, Request, SetIrqs,
+    SmallWrite,
 };
 pub(crate) use version::{Capabilities, VersionRequest, version_reply};
 
@@ -138,6 +139,8 @@ pub(crate) enum Refusal {
     NoFeature,
     /// The file cannot be mapped so.
     Unmappable,
+    /// The device could not do it.
+    Failed,
 }
 
 impl Refusal {
@@ -151,6 +154,7 @@ impl Refusal {
             Self::Unsupported => Errno::OPNOTSUPP,
             Self::NoFeature => Errno::NOTTY,
             Self::Unmappable => Errno::ACCESS,
+            Self::Failed => Errno::IO,
         };
         errno.raw_os_error().unsigned_abs()
     }
@@ -177,6 +181,8 @@ pub(crate) enum Command {
     Reset = 13,
     WriteMulti = 15,
     Feature = 16,
+    MigrationRead = 17,
+    MigrationWrite = 18,
 }
 
 /// What a command from a client may carry.
@@ -193,8 +199,7 @@ const fn shape(command: Command, min_len: usize, max_len: usize, max_fds: usize)
     Shape { command, min_len, max_len, max_fds }
 }
 
-/// The commands that a client may send. MIG_DATA_READ (17) and MIG_DATA_WRITE (18) are for devices that can migrate, and
-/// DIRTY_PAGES (14) is of versions before 0.0's.
+/// The commands that a client may send. DIRTY_PAGES (14) is of versions before 0.0's.
 const SHAPES: &[Shape] = &[
     shape(Command::Version, 4, 4096, 0),
     shape(Command::DmaMap, 32, 32, 1),
@@ -209,6 +214,8 @@ const SHAPES: &[Shape] = &[
     shape(Command::Reset, 0, 0, 0),
     shape(Command::WriteMulti, 8, 8 + MAX_DATA_LEN, 0),
     shape(Command::Feature, 8, 4096, 0),
+    shape(Command::MigrationRead, 8, 8, 0),
+    shape(Command::MigrationWrite, 8, 8 + MAX_DATA_LEN, 0),
 ];
 
 /// A byte for each of the vectors that a function can have.

@@ -10,15 +10,25 @@ pub(crate) enum Request {
     DmaMap(DmaMap),
     DmaUnmap(DmaUnmap),
     GetInfo,
-    GetRegionInfo { region: u32 },
-    GetRegionIoFds { argsz: u32, region: u32 },
-    GetIrqInfo { index: u32 },
+    GetRegionInfo {
+        region: u32,
+    },
+    GetRegionIoFds {
+        argsz: u32,
+        region: u32,
+    },
+    GetIrqInfo {
+        index: u32,
+    },
     SetIrqs(SetIrqs),
     RegionRead(Access),
     RegionWrite(Access, Vec<u8>),
     Reset,
     WriteMulti(Vec<SmallWrite>),
     Feature(Feature),
+    MigrationRead(MigrationRead),
+    /// The next piece of a state.
+    MigrationWrite(Vec<u8>),
 }
 
 /// Memory that the device may reach from now on.
@@ -95,6 +105,15 @@ pub(crate) enum IrqData {
     EventFds,
 }
 
+/// A piece of a state to be read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct MigrationRead {
+    /// Bytes that the reply may have.
+    pub(crate) argsz: u32,
+    /// Bytes of the piece, up to [`MAX_DATA_LEN`].
+    pub(crate) size: u32,
+}
+
 /// A device feature to probe, get or set.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Feature {
@@ -143,6 +162,8 @@ impl Request {
             Command::Reset => Some(Self::Reset),
             Command::WriteMulti => write_multi(fields).map(Self::WriteMulti),
             Command::Feature => feature(fields).map(Self::Feature),
+            Command::MigrationRead => migration_read(fields).map(Self::MigrationRead),
+            Command::MigrationWrite => migration_write(fields).map(Self::MigrationWrite),
             Command::DmaRead | Command::DmaWrite => return Err(Refusal::Unsupported),
         };
         decoded.ok_or(Refusal::Invalid)
@@ -257,4 +278,16 @@ fn feature(fields: Fields<'_>) -> Option<Feature> {
         _ => return None,
     };
     Some(Feature { argsz, flags, number: flags as u16, action, data: fields.rest().to_vec() })
+}
+
+fn migration_read(mut fields: Fields<'_>) -> Option<MigrationRead> {
+    let request = MigrationRead { argsz: fields.u32()?, size: fields.u32()? };
+    (request.size as usize <= MAX_DATA_LEN).then_some(request)
+}
+
+/// There is no reply to have room for, so what `argsz` says of it does not matter.
+fn migration_write(mut fields: Fields<'_>) -> Option<Vec<u8>> {
+    let (_argsz, size) = (fields.u32()?, fields.u32()?);
+    let piece = fields.rest();
+    (piece.len() == size as usize).then(|| piece.to_vec())
 }

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 /// The version spoken.
 const MAJOR: u16 = 0;
 const MINOR: u16 = 0;
+/// What is said to clients that have said theirs.
+const MIGRATION: MigrationCapability =
+    MigrationCapability { pgsize: PAGE_SIZES, max_bitmap_size: MAX_DATA_LEN as u64 };
 /// The pages that mappings are made of, in bytes.
 const PAGE_SIZES: u64 = 4096;
 
@@ -27,6 +30,17 @@ pub(crate) struct Capabilities {
     pub(crate) max_dma_maps: u64,
     pub(crate) pgsizes: u64,
     pub(crate) write_multiple: bool,
+    /// Of the protocol before its version 0.1, which knew states and dirty pages by it; some clients go on to send it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) migration: Option<MigrationCapability>,
+}
+
+/// Dirty pages: their length, and how many bytes of bitmap may be asked for at once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct MigrationCapability {
+    pgsize: u64,
+    max_bitmap_size: u64,
 }
 
 impl Default for Capabilities {
@@ -37,6 +51,7 @@ impl Default for Capabilities {
             max_dma_maps: 65535,
             pgsizes: PAGE_SIZES,
             write_multiple: false,
+            migration: None,
         }
     }
 }
@@ -72,6 +87,7 @@ pub(crate) fn version_reply(client: &Capabilities) -> Vec<u8> {
         max_dma_maps: MAX_MAPPINGS as u64,
         pgsizes: PAGE_SIZES,
         write_multiple: client.write_multiple,
+        migration: client.migration.map(|_| MIGRATION),
     };
     let json = serde_json::to_vec(&VersionData { capabilities })
         .expect("invariant: numbers and booleans have a JSON form");

@@ -35,6 +35,8 @@ pub(crate) const DMA_WRITE: u16 = 12;
 pub(crate) const RESET: u16 = 13;
 pub(crate) const WRITE_MULTI: u16 = 15;
 pub(crate) const FEATURE: u16 = 16;
+pub(crate) const MIG_READ: u16 = 17;
+pub(crate) const MIG_WRITE: u16 = 18;
 
 pub(crate) const NO_REPLY: u32 = 0x10;
 
