@@ -6,6 +6,8 @@
 //! the queue's until the device returns it. Any number of programs may have the node open; their requests are in
 //! flight side by side. When the device goes, those that wait get `ENODEV`, and so do all that come later.
 //!
+//! The device's type is 63 unless `device_type=` says otherwise.
+//!
 //! Unsafe code places the device table where modpost looks for it.
 
 mod spec;
@@ -25,6 +27,12 @@ module! {
     authors: ["The Vioduct project"],
     description: "virtio-demo: one value, read and written over a virtqueue",
     license: "GPL",
+    params: {
+        device_type: u32 {
+            default: 63,
+            description: "Virtio device type to drive",
+        },
+    },
 }
 
 /// For modpost, which makes the module's alias of it.
@@ -39,7 +47,9 @@ struct Module {
 
 impl kernel::InPlaceModule for Module {
     fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
-        try_pin_init!(Self { _driver <- Registration::new(module, device_type::DEMO) })
+        try_pin_init!(Self {
+            _driver <- Registration::new(module, *module_parameters::device_type.value()),
+        })
     }
 }
 

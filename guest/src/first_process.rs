@@ -23,7 +23,9 @@ pub(crate) fn run() -> ! {
     for (kind, place) in FILE_SYSTEMS {
         complain(kind, mount(kind, place, kind, MountFlags::empty(), None));
     }
-    let command_line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    println!("vioduct-guest: Linux {}", release.trim());
+    let command_line = command_line();
     load_modules(Path::new(MODULES), &command_line);
     println!("vioduct-guest: exit status {}", status(&lab(&command_line)));
     rustix::fs::sync();
@@ -39,6 +41,15 @@ fn complain(what: &str, result: rustix::io::Result<()>) {
     if let Err(error) = result {
         eprintln!("vioduct-guest: {what}: {error}");
     }
+}
+
+/// What the kernel's command line says for a module, for one that is loaded again.
+pub(crate) fn parameters_of(module: &str) -> CString {
+    parameters(module, &command_line())
+}
+
+fn command_line() -> String {
+    fs::read_to_string("/proc/cmdline").unwrap_or_default()
 }
 
 fn lab(command_line: &str) -> Vec<String> {

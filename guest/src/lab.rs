@@ -2,9 +2,13 @@
 
 use vioduct_spec::demo::{INITIAL_VALUE, LAB_VALUES};
 
+use std::time::{Duration, Instant};
+
 use crate::Failure;
+use crate::bus;
+use crate::driver_checks::{self, Driver};
+use crate::entropy;
 use crate::kernel_log::KernelLog;
-use crate::rebind;
 use crate::word_file::WordFile;
 
 /// One lab, with its arguments.
@@ -13,9 +17,16 @@ pub(crate) enum Lab {
     PciDemo,
     VirtioDemo,
     VirtioTest(u32),
+    Entropy,
+    DriverChecks(Driver),
+    /// The host stops the device when it is told, and lets it go on.
+    InterruptedWait,
 }
 
+const DEMO_DRIVER: &str = "vioduct_virtio_demo";
 const TEST_DRIVER: &str = "vioduct_virtio_test";
+/// Writes by which costs are measured.
+const WRITES: u32 = 1_000;
 /// How the driver's log lines begin that tell of a reply.
 const REPLIES: [&str; 2] = ["vioduct_virtio_test: factorial of ", "vioduct_virtio_test: echo: "];
 
@@ -30,6 +41,10 @@ impl Lab {
                 Err(error) => Err(Failure::Usage(format!("`{n}`: {error}"))),
             },
             ["virtio-test", ..] => Err(Failure::Usage("virtio-test takes one number".into())),
+            ["entropy"] => Ok(Self::Entropy),
+            ["driver-checks", "pci-demo"] => Ok(Self::DriverChecks(driver_checks::PCI_DEMO)),
+            ["driver-checks", "virtio-demo"] => Ok(Self::DriverChecks(driver_checks::VIRTIO_DEMO)),
+            ["interrupted-wait"] => Ok(Self::InterruptedWait),
             [] => Err(Failure::Usage("which lab?".into())),
             [other, ..] => Err(Failure::Usage(format!("`{other}` is no lab, or takes no argument"))),
         }
@@ -37,16 +52,26 @@ impl Lab {
 
     pub(crate) fn run(self) -> Result<(), Failure> {
         match self {
-            Self::PciDemo => write_and_read(&WordFile::open("/dev/demo")?),
+            Self::PciDemo => {
+                let device = WordFile::open("/dev/demo")?;
+                write_and_read(&device)?;
+                cost_of_writes(&device)
+            }
             Self::VirtioDemo => {
+                bus::print_negotiated(DEMO_DRIVER)?;
                 let device = WordFile::open("/dev/virtio_demo")?;
                 expect("first read", device.read()?, INITIAL_VALUE)?;
-                write_and_read(&device)
+                write_and_read(&device)?;
+                cost_of_writes(&device)
             }
             Self::VirtioTest(n) => {
-                rebind::virtio_test_to(TEST_DRIVER)?;
+                bus::give_virtio_test_to(TEST_DRIVER)?;
+                bus::print_negotiated(TEST_DRIVER)?;
                 test(n)
             }
+            Self::Entropy => entropy::run(),
+            Self::DriverChecks(driver) => driver_checks::run(driver),
+            Self::InterruptedWait => driver_checks::interrupted_wait(driver_checks::VIRTIO_DEMO),
         }
     }
 }
@@ -60,6 +85,25 @@ fn write_and_read(device: &WordFile) -> Result<(), Failure> {
             return Err(Failure::Lab(format!("{value:#x} was written, and {read:#x} came back")));
         }
     }
+    Ok(())
+}
+
+/// What a write costs, as a program sees it: one line that programs read, too.
+fn cost_of_writes(device: &WordFile) -> Result<(), Failure> {
+    let [.., value] = LAB_VALUES;
+    let mut samples = Vec::with_capacity(WRITES as usize);
+    let start = Instant::now();
+    for _ in 0..WRITES {
+        let before = Instant::now();
+        // The value that is stored already, so that no change of the configuration is announced beside the answers.
+        device.write(value)?;
+        samples.push(before.elapsed());
+    }
+    let total = start.elapsed();
+    samples.sort_unstable();
+    let at = |percent: usize| samples.get(samples.len() * percent / 100).map_or(0, Duration::as_nanos);
+    let each = total.as_nanos() / u128::from(WRITES);
+    println!("cost writes={WRITES} median_ns={} p99_ns={} per_operation_ns={each}", at(50), at(99));
     Ok(())
 }
 

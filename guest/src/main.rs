@@ -1,13 +1,17 @@
-//! The guest's program: `vioduct-guest pci-demo`, `virtio-demo` or `virtio-test N`.
+//! The guest's program: `vioduct-guest pci-demo`, `virtio-demo`, `virtio-test N` or `entropy`; and `driver-checks`, which puts a
+//! driver through what programs with faults do.
 //!
 //! It talks to the guest's drivers through their device nodes and says what it wrote and read. Exit status: 0 done,
 //! 1 failed, 2 usage. As a guest's first process it makes the file systems, loads the drivers, runs the lab that the
 //! kernel's command line names (`vioduct.lab=virtio-test,10`), prints the exit status and powers off.
 
+mod bus;
+mod driver_checks;
+mod entropy;
 mod first_process;
 mod kernel_log;
 mod lab;
-mod rebind;
+mod system_calls;
 mod word_file;
 
 use std::process::ExitCode;
@@ -23,7 +27,9 @@ enum Failure {
     Lab(String),
 }
 
-const USAGE: &str = "usage: vioduct-guest pci-demo | virtio-demo | virtio-test N   (N: 0 to 4294967295)";
+const USAGE: &str = "\
+usage: vioduct-guest pci-demo | virtio-demo | virtio-test N | entropy   (N: 0 to 4294967295)
+       vioduct-guest driver-checks pci-demo | driver-checks virtio-demo | interrupted-wait";
 
 fn main() -> ExitCode {
     if std::process::id() == 1 {

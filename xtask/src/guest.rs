@@ -2,7 +2,7 @@
 //!
 //! Steps, each with a stamp of its inputs: a Debian sid tree; kernel source and toolchain in it; User-Mode Linux; what
 //! modules for Debian's stock kernel need; our drivers for both; the guest's program; an initramfs for each. QEMU is
-//! a step of its own, for it is large. A second run looks at the stamps and is done.
+//! a step of its own, too. A second run looks at the stamps and is done.
 //!
 //! `kit.json` in the kit's folder says what is there and where.
 
@@ -28,7 +28,6 @@ use crate::Outcome;
 use crate::workspace::Workspace;
 use kit::{Guest, Kit};
 use place::Place;
-use plan::Step;
 use tree::Tree;
 
 /// The command line of `guest`.
@@ -37,13 +36,22 @@ pub(crate) struct Options {
     /// Print what the kit holds as JSON
     #[arg(long)]
     json: bool,
-    /// Provision QEMU too: some hundreds of megabytes
-    #[arg(long)]
-    qemu: bool,
 }
 
 /// Makes what is missing, and prints what there is.
 pub(crate) fn run(options: &Options) -> Result<Outcome> {
+    let kit = provision()?;
+    println!("{}", if options.json { kit.to_json()? } else { kit.to_string() });
+    Ok(Outcome::Done)
+}
+
+/// Whether this user may make what is missing: parts of the kit are built in a system tree of their own.
+pub(crate) fn may_provision() -> bool {
+    tree::is_root()
+}
+
+/// Makes what is missing.
+pub(crate) fn provision() -> Result<Kit> {
     let checkout = Workspace::folder()?;
     let place = Place::of_this_user()?;
     let _lock = place.lock()?;
@@ -58,23 +66,8 @@ pub(crate) fn run(options: &Options) -> Result<Outcome> {
     };
     let uml = guest(&kernel::build_uml(&place, &tree, &found, checkout, source)?)?;
     let qemu = guest(&kernel::prepare_stock(&place, &tree, &found, source)?)?;
-    let emulator = emulator(options, &place, &tree, &found, packages)?;
+    let emulator = qemu::provision(&place, &tree, &found, packages)?;
     let kit = Kit { found, uml, qemu, emulator };
     kit.save(&place)?;
-    println!("{}", if options.json { kit.to_json()? } else { kit.to_string() });
-    Ok(Outcome::Done)
-}
-
-/// QEMU where it was asked for, now or before.
-fn emulator(
-    options: &Options,
-    place: &Place,
-    tree: &Tree,
-    found: &packages::Found,
-    before: Step,
-) -> Result<Option<std::path::PathBuf>> {
-    if !options.qemu && !place.stamp("qemu").exists() {
-        return Ok(None);
-    }
-    qemu::provision(place, tree, found, before).map(Some)
+    Ok(kit)
 }

@@ -1,5 +1,6 @@
 //! The command line's grammar.
 
+use crate::guests::Machine;
 use crate::serve::Door;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
@@ -108,13 +109,27 @@ pub(crate) enum On {
     Auto,
     /// Our drivers against our devices in this process: no VM, no root
     Loopback,
+    /// Linux as a process of this host: needs the guest kit
+    Uml,
+    /// A PC in QEMU, by KVM where that runs guests: needs the guest kit
+    Qemu,
 }
 
 impl On {
+    /// The machine that boots a guest; none where there is no guest.
+    pub(crate) const fn guests(self) -> Option<Machine> {
+        match self {
+            Self::Auto | Self::Loopback => None,
+            Self::Uml => Some(Machine::Uml),
+            Self::Qemu => Some(Machine::Qemu),
+        }
+    }
+
     /// The machine that is meant, by its name.
     pub(crate) const fn machine(self) -> &'static str {
-        match self {
-            Self::Auto | Self::Loopback => "loopback",
+        match self.guests() {
+            None => "loopback",
+            Some(machine) => machine.name(),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! `vioduct lab`: which labs there are, and running them.
 
 use crate::Failure;
-use crate::args::{Format, RunOptions};
+use crate::args::{Format, On, RunOptions};
 use crate::labs::{LABS, Lab, Setup};
 use crate::nearest::unknown;
 use crate::report::{self, Check, Costs, LabReport, Prints, Transcript};
@@ -11,27 +11,28 @@ use serde::Serialize;
 struct Listed {
     lab: &'static str,
     shows: &'static str,
-    on: &'static [&'static str],
+    on: Vec<&'static str>,
 }
 
 /// Prints every lab and what it shows.
 pub(crate) fn list(format: Format) -> Result<(), Failure> {
     let labs: Vec<Listed> =
-        LABS.iter().map(|lab| Listed { lab: lab.name, shows: lab.shows, on: &["loopback"] }).collect();
+        LABS.iter().map(|lab| Listed { lab: lab.name, shows: lab.shows, on: lab.machines() }).collect();
     if format.json {
         return report::print_json(&labs);
     }
-    let lines: String = labs.iter().map(|lab| format!("{:<22} {}\n", lab.lab, lab.shows)).collect();
+    let line = |lab: &Listed| format!("{:<22} {} ({})\n", lab.lab, lab.shows, lab.on.join(", "));
+    let lines: String = labs.iter().map(line).collect();
     report::print_text(&lines)
 }
 
 /// Runs one lab or all of them; fails if a step of one did not go as it should.
 pub(crate) fn run(options: &RunOptions) -> Result<(), Failure> {
-    let setup = Setup { transport: options.transport, ring: options.ring };
+    let setup = Setup { on: options.on, transport: options.transport, ring: options.ring };
     let prints = if options.format.json { Prints::Nothing } else { Prints::Lines };
-    let reports: Vec<LabReport> = chosen(&options.lab)?
+    let reports: Vec<LabReport> = chosen(&options.lab, options.on)?
         .iter()
-        .map(|lab| run_one(lab, &setup, options.on.machine(), prints))
+        .map(|lab| run_one(lab, &setup, prints))
         .collect::<Result<_, _>>()?;
     if options.format.json {
         report::print_json(&reports)?;
@@ -43,9 +44,9 @@ pub(crate) fn run(options: &RunOptions) -> Result<(), Failure> {
     Err(Failure::Failed(format!("these labs did not go as they should: {}", wrong.join(", "))))
 }
 
-fn chosen(name: &str) -> Result<Vec<&'static Lab>, Failure> {
+fn chosen(name: &str, on: On) -> Result<Vec<&'static Lab>, Failure> {
     if name == "all" {
-        return Ok(LABS.iter().collect());
+        return Ok(LABS.iter().filter(|lab| lab.machines().contains(&on.machine())).collect());
     }
     match LABS.iter().find(|lab| lab.name == name) {
         Some(lab) => Ok(vec![lab]),
@@ -56,13 +57,14 @@ fn chosen(name: &str) -> Result<Vec<&'static Lab>, Failure> {
     }
 }
 
-fn run_one(lab: &'static Lab, setup: &Setup, on: &'static str, prints: Prints) -> Result<LabReport, Failure> {
-    let place = lab.place(setup);
+fn run_one(lab: &'static Lab, setup: &Setup, prints: Prints) -> Result<LabReport, Failure> {
+    let on = setup.on.machine();
+    let place = lab.place(setup)?;
     if prints == Prints::Lines {
         report::print_text(&format!("{} on {on}, {}\n", lab.name, place.description()))?;
     }
     let mut transcript = Transcript::new(prints);
-    let cost = match (lab.run)(setup, &mut transcript) {
+    let cost = match lab.run(setup, &place, &mut transcript) {
         Ok(cost) => cost,
         Err(Failure::Failed(message)) => {
             // The other labs still run, and the report says how far this one came.

@@ -6,13 +6,17 @@ mod stage;
 mod virtio_demo;
 mod virtio_test;
 
+pub(crate) use stage::failed;
+
 use crate::Failure;
-use crate::args::{Ring, Transport};
+use crate::args::{On, Ring, Transport};
+use crate::guests::{GuestLab, Machine};
 use crate::report::{Costs, Transcript};
 
 /// What the command line chose.
 #[derive(Clone, Copy)]
 pub(crate) struct Setup {
+    pub(crate) on: On,
     pub(crate) transport: Transport,
     pub(crate) ring: Ring,
 }
@@ -24,18 +28,24 @@ enum Subject {
     Virtio,
 }
 
+type Run = fn(&Setup, &mut Transcript) -> Result<Costs, Failure>;
+
 /// One lab.
 pub(crate) struct Lab {
     pub(crate) name: &'static str,
     pub(crate) shows: &'static str,
     subject: Subject,
-    pub(crate) run: fn(&Setup, &mut Transcript) -> Result<Costs, Failure>,
+    /// How it runs on the loopback machine, if it does.
+    run: Option<Run>,
+    /// What it is in a guest, if it runs there.
+    guest: Option<GuestLab>,
 }
 
 /// Where a lab's device is attached.
 #[derive(Clone, Copy)]
 pub(crate) struct Place {
-    pub(crate) transport: Transport,
+    /// What the driver's end of the device is: `mmio`, `pci`, or `vhost-user` for a driver that speaks that itself.
+    pub(crate) transport: &'static str,
     /// None for a device without virtqueues.
     pub(crate) ring: Option<Ring>,
 }
@@ -43,9 +53,10 @@ pub(crate) struct Place {
 impl Place {
     pub(crate) fn description(self) -> String {
         let transport = match self.transport {
-            Transport::Mmio => "virtio-mmio",
-            Transport::Pci if self.ring.is_none() => "PCI",
-            Transport::Pci => "virtio-pci",
+            "mmio" => "virtio-mmio",
+            "pci" if self.ring.is_none() => "PCI",
+            "pci" => "virtio-pci",
+            other => other,
         };
         match self.ring {
             Some(Ring::Split) => format!("{transport}, split ring"),
@@ -56,10 +67,33 @@ impl Place {
 }
 
 impl Lab {
-    pub(crate) fn place(&self, setup: &Setup) -> Place {
-        match self.subject {
-            Subject::PlainPci => Place { transport: Transport::Pci, ring: None },
-            Subject::Virtio => Place { transport: setup.transport, ring: Some(setup.ring) },
+    /// The machines that it runs on.
+    pub(crate) fn machines(&self) -> Vec<&'static str> {
+        let guests = self.guest.map_or(&[][..], |_| &[Machine::Uml, Machine::Qemu]);
+        let loopback = self.run.map(|_| "loopback");
+        loopback.into_iter().chain(guests.iter().map(|machine| machine.name())).collect()
+    }
+
+    /// Where its device is attached on the machine that was chosen.
+    pub(crate) fn place(&self, setup: &Setup) -> Result<Place, Failure> {
+        let ring = (self.subject == Subject::Virtio).then_some(setup.ring);
+        let transport = match (setup.on.guests(), self.guest) {
+            (Some(machine), Some(lab)) => machine.transport(lab, setup.transport)?,
+            _ if ring.is_none() => "pci",
+            _ => match setup.transport {
+                Transport::Mmio => "mmio",
+                Transport::Pci => "pci",
+            },
+        };
+        Ok(Place { transport, ring })
+    }
+
+    /// Runs it on the machine that was chosen.
+    pub(crate) fn run(&self, setup: &Setup, place: &Place, out: &mut Transcript) -> Result<Costs, Failure> {
+        match (setup.on.guests(), self.guest, self.run) {
+            (Some(machine), Some(lab), _) => lab.run(machine, setup, place, out),
+            (None, _, Some(run)) => run(setup, out),
+            _ => Err(Failure::Usage(format!("{} runs on {}", self.name, self.machines().join(", ")))),
         }
     }
 }
@@ -70,30 +104,42 @@ pub(crate) const LABS: &[Lab] = &[
         name: "pci-demo",
         shows: "full emulation: each access to a register is a trap",
         subject: Subject::PlainPci,
-        run: pci_demo::run,
+        run: Some(pci_demo::run),
+        guest: Some(GuestLab::PciDemo),
     },
     Lab {
         name: "virtio-demo",
         shows: "the same job over a virtqueue: a doorbell per batch",
         subject: Subject::Virtio,
-        run: virtio_demo::run,
+        run: Some(virtio_demo::run),
+        guest: Some(GuestLab::VirtioDemo),
+    },
+    Lab {
+        name: "vhost-demo",
+        shows: "the same device, its data path in another process: the machine does nothing per request",
+        subject: Subject::Virtio,
+        run: None,
+        guest: Some(GuestLab::VhostDemo),
     },
     Lab {
         name: "virtio-test-factorial",
         shows: "a request of 36 bytes, a reply of 4: factorials modulo 2^32",
         subject: Subject::Virtio,
-        run: virtio_test::run_factorial,
+        run: Some(virtio_test::run_factorial),
+        guest: Some(GuestLab::Factorial),
     },
     Lab {
         name: "virtio-test-echo",
         shows: "a request of 48 bytes, a reply of 12: numbers come back plus 100",
         subject: Subject::Virtio,
-        run: virtio_test::run_echo,
+        run: Some(virtio_test::run_echo),
+        guest: Some(GuestLab::Echo),
     },
     Lab {
         name: "framework",
         shows: "a guided tour of a live ring of eight entries",
         subject: Subject::Virtio,
-        run: framework::run,
+        run: Some(framework::run),
+        guest: None,
     },
 ];

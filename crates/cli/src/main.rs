@@ -5,6 +5,7 @@
 mod args;
 mod device;
 mod doctor;
+mod guests;
 mod lab;
 mod labs;
 mod nearest;
@@ -23,6 +24,15 @@ pub(crate) enum Failure {
     Usage(String),
     /// It was tried and did not work.
     Failed(String),
+}
+
+impl Failure {
+    /// What to tell the user.
+    pub(crate) fn into_message(self) -> String {
+        match self {
+            Self::Usage(message) | Self::Failed(message) => message,
+        }
+    }
 }
 
 fn main() -> ExitCode {

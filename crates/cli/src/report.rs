@@ -1,7 +1,7 @@
 //! What a lab has to say: steps, then costs; as text, or as one JSON object.
 
 use crate::Failure;
-use crate::args::{Ring, Transport};
+use crate::args::Ring;
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
@@ -25,19 +25,19 @@ pub(crate) struct Cost {
     pub(crate) operations: u64,
     /// Requests published by one doorbell; 1 where there are no doorbells.
     pub(crate) batch: u64,
-    /// Register reads: each a trap in a virtual machine.
-    pub(crate) register_reads: u64,
+    /// Register reads: each a trap in a virtual machine. None where they are not counted.
+    pub(crate) register_reads: Option<u64>,
     /// Register writes, doorbells among them: each a trap in a virtual machine.
-    pub(crate) register_writes: u64,
+    pub(crate) register_writes: Option<u64>,
     pub(crate) doorbells: u64,
     pub(crate) interrupts: u64,
     /// Bytes of requests and replies.
     pub(crate) bytes_moved: u64,
-    /// From submission to completion of one operation.
-    pub(crate) median_ns: u64,
-    pub(crate) p99_ns: u64,
+    /// From submission to completion of one operation. None where nothing was timed.
+    pub(crate) median_ns: Option<u64>,
+    pub(crate) p99_ns: Option<u64>,
     /// Whole time by the number of operations.
-    pub(crate) per_operation_ns: u64,
+    pub(crate) per_operation_ns: Option<u64>,
 }
 
 /// The costs of a lab, by the way in which the job was done.
@@ -51,7 +51,7 @@ pub(crate) struct Costs {
 pub(crate) struct LabReport {
     pub(crate) lab: &'static str,
     pub(crate) on: &'static str,
-    pub(crate) transport: Transport,
+    pub(crate) transport: &'static str,
     pub(crate) ring: Option<Ring>,
     pub(crate) ok: bool,
     pub(crate) steps: Vec<Step>,
@@ -156,6 +156,9 @@ pub(crate) fn print_text(text: &str) -> Result<(), Failure> {
 
 /// The cost table as text.
 pub(crate) fn cost_table(costs: &Costs) -> String {
+    let unknown = || "-".to_owned();
+    let count = |number: Option<u64>| number.map_or_else(unknown, |number| number.to_string());
+    let time = |number: Option<u64>| number.map_or_else(unknown, |number| format!("{number} ns"));
     let mut rows = vec![
         [
             "way",
@@ -173,14 +176,14 @@ pub(crate) fn cost_table(costs: &Costs) -> String {
     rows.extend(costs.ways.iter().map(|cost| {
         [
             cost.way.clone(),
-            cost.register_reads.to_string(),
-            cost.register_writes.to_string(),
+            count(cost.register_reads),
+            count(cost.register_writes),
             cost.doorbells.to_string(),
             cost.interrupts.to_string(),
             cost.bytes_moved.to_string(),
-            format!("{} ns", cost.median_ns),
-            format!("{} ns", cost.p99_ns),
-            format!("{} ns", cost.per_operation_ns),
+            time(cost.median_ns),
+            time(cost.p99_ns),
+            time(cost.per_operation_ns),
         ]
     }));
     let widths: Vec<usize> =

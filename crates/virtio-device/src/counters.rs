@@ -1,5 +1,6 @@
 //! What a queue has done, readable while it runs.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A number that one thread counts up and any reads.
@@ -56,4 +57,20 @@ pub struct QueueStats {
     pub signals: u64,
     /// Batches of used buffers that the driver did not want to be notified of.
     pub suppressed: u64,
+}
+
+/// Reads what the queues of a device have done, from any thread, for as long as it is kept.
+#[derive(Clone, Debug)]
+pub struct Meter(Vec<Arc<QueueCounters>>);
+
+impl Meter {
+    pub(crate) fn new(counters: &[Arc<QueueCounters>]) -> Self {
+        Self(counters.to_vec())
+    }
+
+    /// What queue `q` has done; `None` if the device has no such queue.
+    #[must_use]
+    pub fn read(&self, q: u16) -> Option<QueueStats> {
+        self.0.get(usize::from(q)).map(|counters| counters.read())
+    }
 }

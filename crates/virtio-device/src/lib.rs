@@ -71,7 +71,7 @@ mod worker;
 pub mod workers;
 
 pub use backend::{Backend, BackendError, EventFd, Host, HostEvents, QueueSetup, Signal};
-pub use counters::QueueStats;
+pub use counters::{Meter, QueueStats};
 pub use endpoint::{
     Area, Endpoint, EndpointState, Half, QueueState, RestoreError, StatusWrite, TransportInterrupts,
 };

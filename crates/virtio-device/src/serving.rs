@@ -1,7 +1,7 @@
 //! What every runner of a [`DeviceModel`] does alike: declare it, build its lanes, bind its queues.
 
 use crate::backend::{BackendError, Host, QueueSetup};
-use crate::counters::{QueueCounters, QueueStats};
+use crate::counters::{Meter, QueueCounters, QueueStats};
 use crate::handler::Budget;
 use crate::lane::{Device, Lane, Slot};
 use crate::model::{DeviceInfo, DeviceModel};
@@ -46,6 +46,10 @@ impl<M: DeviceModel> Serving<M> {
 
     pub(crate) fn stats(&self, q: u16) -> Option<QueueStats> {
         self.counters.get(usize::from(q)).map(|counters| counters.read())
+    }
+
+    pub(crate) fn meter(&self) -> Meter {
+        Meter::new(&self.counters)
     }
 
     /// The lanes of a device with these features, none of their queues running.

@@ -1,7 +1,7 @@
 //! [`Workers`]: a device served by a thread per handler.
 
 use crate::backend::{Backend, BackendError, EventFd, Host, QueueSetup, Signal};
-use crate::counters::QueueStats;
+use crate::counters::{Meter, QueueStats};
 use crate::handler::Budget;
 use crate::model::{DeviceInfo, DeviceModel};
 use crate::serving::Serving;
@@ -84,6 +84,11 @@ impl<M: DeviceModel> Workers<M> {
     /// What queue `q` has done.
     pub fn stats(&self, q: u16) -> Option<QueueStats> {
         self.serving.stats(q)
+    }
+
+    /// What reads [`stats`](Self::stats) after this has been given away.
+    pub fn meter(&self) -> Meter {
+        self.serving.meter()
     }
 
     fn worker(&self, q: u16) -> Option<&Worker> {

@@ -21,13 +21,13 @@ pub(super) struct Guest {
 
 /// Everything.
 #[derive(Debug, Serialize)]
-pub(super) struct Kit {
+pub(crate) struct Kit {
     #[serde(flatten)]
     pub(super) found: Found,
     pub(super) uml: Guest,
     pub(super) qemu: Guest,
-    /// The program that runs QEMU; absent unless it was asked for.
-    pub(super) emulator: Option<PathBuf>,
+    /// The program that runs QEMU.
+    pub(super) emulator: PathBuf,
 }
 
 impl Kit {
@@ -55,10 +55,7 @@ impl fmt::Display for Kit {
         for (name, guest) in [("uml", &self.uml), ("qemu", &self.qemu)] {
             writeln!(f, "{name:<9} {}\n          {}", guest.kernel.display(), guest.initramfs.display())?;
         }
-        match &self.emulator {
-            Some(program) => write!(f, "emulator  {}", program.display()),
-            None => write!(f, "emulator  none: `cargo xtask guest --qemu` provides QEMU"),
-        }
+        write!(f, "emulator  {}", self.emulator.display())
     }
 }
 
@@ -67,7 +64,7 @@ mod tests {
     use super::super::packages::Kernel;
     use super::*;
 
-    fn kit(emulator: Option<PathBuf>) -> Kit {
+    fn kit() -> Kit {
         let guest = |name: &str| Guest {
             kernel: format!("/k/{name}").into(),
             initramfs: format!("/k/{name}.cpio").into(),
@@ -78,22 +75,21 @@ mod tests {
             found: Found { kernel, versions: Vec::new() },
             uml: guest("uml"),
             qemu: guest("qemu"),
-            emulator,
+            emulator: "/k/q".into(),
         }
     }
 
     #[test]
     fn programs_find_paths_and_versions_by_name() {
-        let json: serde_json::Value = serde_json::from_str(&kit(None).to_json().unwrap()).unwrap();
+        let json: serde_json::Value = serde_json::from_str(&kit().to_json().unwrap()).unwrap();
         assert_eq!(json["uml"]["kernel"], "/k/uml");
         assert_eq!(json["qemu"]["initramfs"], "/k/qemu.cpio");
         assert_eq!(json["kernel"]["release"], "7.2.13-cloud");
-        assert!(json["emulator"].is_null());
+        assert_eq!(json["emulator"], "/k/q");
     }
 
     #[test]
-    fn people_are_told_how_to_get_what_is_missing() {
-        assert!(kit(None).to_string().ends_with("emulator  none: `cargo xtask guest --qemu` provides QEMU"));
-        assert!(kit(Some("/k/q".into())).to_string().ends_with("emulator  /k/q"));
+    fn people_read_what_is_where() {
+        assert!(kit().to_string().ends_with("emulator  /k/q"));
     }
 }

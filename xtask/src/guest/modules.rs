@@ -1,17 +1,21 @@
-//! Our drivers, built against one of the kernels.
+//! Our drivers, built against one of the kernels; and those of Linux's own that the kernel has as modules.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use super::kernel::{Prepared, copy};
-use super::packages::Found;
+use super::job::Log;
+use super::kernel::{Prepared, Rig, copy};
+use super::packages::{Found, IMAGE};
 use super::place::Place;
 use super::plan::Step;
 use super::tree::{BUILD, CHECKOUT, Tree};
 
 /// What Kbuild reads, below the checkout: the drivers, and the constants that they share with the devices.
 const SOURCES: [&str; 2] = ["kernel", "crates/spec/src"];
+
+/// Linux's own drivers of devices of ours, which Debian's kernel has as modules: User-Mode Linux has them built in.
+const STOCK: [&str; 1] = ["kernel/drivers/char/hw_random/virtio-rng"];
 
 /// Modules for one kernel.
 #[derive(Debug)]
@@ -34,7 +38,9 @@ pub(super) fn build(
         inputs = inputs.with_path(&checkout.join(source))?;
     }
     let rig = prepared.rig;
-    let step = Step { name: rig.modules_step(), title: "our drivers", inputs };
+    let stock: &[&str] = if rig == Rig::Qemu { &STOCK } else { &[] };
+    inputs = stock.iter().fold(inputs, |sum, name| sum.with(name));
+    let step = Step { name: rig.modules_step(), title: "drivers", inputs };
     let folder = place.products(&found.key())?.join(format!("modules-{}", rig.name()));
     step.run(place, |log| {
         let build = format!("{BUILD}/modules-{}", rig.name());
@@ -47,6 +53,10 @@ pub(super) fn build(
         if built.is_empty() {
             bail!("Kbuild has made no module");
         }
+        for name in stock {
+            unpack_stock(tree, &found.kernel.release, name, &build, log)?;
+        }
+        let built = modules_in(&tree.outside(&build))?;
         let files = built.iter().filter_map(|path| path.file_name());
         log.run(
             tree.command("strip").arg("--strip-debug").args(files.map(|name| Path::new(&build).join(name))),
@@ -58,6 +68,14 @@ pub(super) fn build(
         built.iter().try_for_each(|from| copy(from, &folder.join(from.file_name().unwrap_or_default())))
     })?;
     Ok(Modules { folder, step })
+}
+
+/// Puts a module of the kernel's own packages, which compress them, into `folder`.
+fn unpack_stock(tree: &Tree, release: &str, name: &str, folder: &str, log: &Log) -> Result<()> {
+    let packed = format!("{IMAGE}/usr/lib/modules/{release}/{name}.ko.xz");
+    let file = Path::new(name).file_name().unwrap_or_default().to_string_lossy();
+    let script = format!("xz -dc {packed} >{folder}/{file}.ko");
+    log.run(tree.command("sh").args(["-c", &script]))
 }
 
 /// The modules in a folder, by name.

@@ -1,4 +1,4 @@
-//! QEMU from sid, newer than most machines have: it is large, and provisioned when asked for.
+//! QEMU from sid, newer than most machines have.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;

@@ -48,6 +48,11 @@ const ENVIRONMENT: [&str; 4] = [
     "DEBIAN_FRONTEND=noninteractive",
 ];
 
+/// Whether this user may enter the tree.
+pub(super) fn is_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
+}
+
 /// The tree, and the checkout that it is shown.
 #[derive(Debug)]
 pub(super) struct Tree {
@@ -99,7 +104,7 @@ impl Tree {
     }
 
     fn make(&self, log: &Log) -> Result<()> {
-        if std::fs::metadata("/proc/self")?.uid() != 0 {
+        if !is_root() {
             bail!(
                 "the tree is entered with chroot: run this as root, for instance by `sudo -E cargo xtask guest`"
             );

@@ -17,7 +17,7 @@ const OPERATIONS: u64 = 10_000;
 pub(super) const BATCHES: [u64; 2] = [1, 64];
 
 /// A failure of a lab, by what was tried.
-pub(super) fn failed<E: Display>(action: &str) -> impl FnOnce(E) -> Failure + '_ {
+pub(crate) fn failed<E: Display>(action: &str) -> impl FnOnce(E) -> Failure + '_ {
     move |error| Failure::Failed(format!("{action}: {error}"))
 }
 
@@ -84,14 +84,14 @@ impl Job<'_> {
             way: self.way,
             operations: done,
             batch: self.batch,
-            register_reads: traffic.register_reads,
-            register_writes: traffic.register_writes,
+            register_reads: Some(traffic.register_reads),
+            register_writes: Some(traffic.register_writes),
             doorbells: traffic.doorbells,
             interrupts: traffic.interrupts,
             bytes_moved: done * self.bytes_per_operation,
-            median_ns,
-            p99_ns,
-            per_operation_ns: u64::try_from(total.as_nanos()).unwrap_or(u64::MAX) / done.max(1),
+            median_ns: Some(median_ns),
+            p99_ns: Some(p99_ns),
+            per_operation_ns: Some(u64::try_from(total.as_nanos()).unwrap_or(u64::MAX) / done.max(1)),
         })
     }
 }

@@ -17,17 +17,20 @@ use vioduct_virtio_device::{DeviceInfo, DeviceModel, Features, Handlers, OptionE
 /// The device: its value.
 #[derive(Debug)]
 pub struct VirtioDemo {
+    device_type: u32,
     value: Arc<AtomicU32>,
 }
 
 impl VirtioDemo {
-    /// The device that `virtio-demo` describes; it has no options.
+    /// The device that `virtio-demo[,id=NUMBER]` describes. `id` is the device type, 1 to 63: 63 unless given, and another
+    /// for hosts that take only types they have a name for.
     ///
     /// # Errors
-    /// If an option is given.
+    /// If there is another option, or `id` is none of these.
     pub fn from_options(options: &Options) -> Result<Self, OptionError> {
-        options.accept(&[])?;
-        Ok(Self::default())
+        options.accept(&["id"])?;
+        let device_type = options.number_in("id", 1..=63)?.unwrap_or(device_type::DEMO);
+        Ok(Self { device_type, ..Self::default() })
     }
 
     /// The stored value.
@@ -38,7 +41,7 @@ impl VirtioDemo {
 
 impl Default for VirtioDemo {
     fn default() -> Self {
-        Self { value: Arc::new(AtomicU32::new(demo::INITIAL_VALUE)) }
+        Self { device_type: device_type::DEMO, value: Arc::new(AtomicU32::new(demo::INITIAL_VALUE)) }
     }
 }
 
@@ -46,7 +49,7 @@ impl DeviceModel for VirtioDemo {
     fn info(&self) -> DeviceInfo {
         DeviceInfo {
             config_len: demo::CONFIG_LEN,
-            ..DeviceInfo::new(device_type::DEMO, "virtio-demo", vec![demo::QUEUE_SIZE])
+            ..DeviceInfo::new(self.device_type, "virtio-demo", vec![demo::QUEUE_SIZE])
         }
     }
 
@@ -60,13 +63,13 @@ impl DeviceModel for VirtioDemo {
     }
 
     fn reset(&mut self) {
-        let Self { value } = self;
+        let Self { device_type: _, value } = self;
         value.store(demo::INITIAL_VALUE, Ordering::Release);
     }
 
     /// The value, little-endian.
     fn save(&self) -> Vec<u8> {
-        let Self { value } = self;
+        let Self { device_type: _, value } = self;
         value.load(Ordering::Acquire).to_le_bytes().to_vec()
     }
 

@@ -1,4 +1,5 @@
-//! Taking a device from another driver: 45 is also the number of SPI controllers, whose driver may have been first.
+//! The kernel's virtio bus: what was negotiated, and taking a device from another driver, for 45 is also the number of SPI
+//! controllers, whose driver may have been first.
 
 use std::fs;
 use std::io;
@@ -11,7 +12,7 @@ use crate::Failure;
 const BUS: &str = "/sys/bus/virtio";
 
 /// Sees to it that every device of virtio-test's type is bound to `driver`.
-pub(crate) fn virtio_test_to(driver: &str) -> Result<(), Failure> {
+pub(crate) fn give_virtio_test_to(driver: &str) -> Result<(), Failure> {
     in_sysfs(Path::new(BUS), device_type::TEST, driver)
         .map_err(|error| Failure::Lab(format!("cannot give a device to {driver}: {error}")))
 }
@@ -45,6 +46,30 @@ fn in_sysfs(bus: &Path, device_type: u32, driver: &str) -> io::Result<()> {
     Ok(())
 }
 
+/// Says which features the devices of a driver were given, as a number: bit 0 is feature 0.
+pub(crate) fn print_negotiated(driver: &str) -> Result<(), Failure> {
+    let failed = |error| Failure::Lab(format!("cannot read what {driver} has negotiated: {error}"));
+    for device in fs::read_dir(Path::new(BUS).join("drivers").join(driver)).map_err(failed)? {
+        let features = device.map_err(failed)?.path().join("features");
+        match fs::read_to_string(&features) {
+            Ok(text) => println!("negotiated {:#x}", features_of(&text)),
+            // Not a device: the folder also has what binds and unbinds.
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    Ok(())
+}
+
+/// A digit for each feature, the first for feature 0.
+fn features_of(text: &str) -> u64 {
+    text.trim()
+        .bytes()
+        .take(64)
+        .enumerate()
+        .fold(0, |sum, (bit, digit)| sum | u64::from(digit == b'1') << bit)
+}
+
 /// `0x002d` and a newline.
 fn type_of(text: &str) -> Option<u32> {
     u32::from_str_radix(text.trim().strip_prefix("0x")?, 16).ok()
@@ -58,6 +83,13 @@ mod tests {
     fn a_device_type_is_read_from_sysfs() {
         assert_eq!(type_of("0x002d\n"), Some(45));
         assert_eq!(type_of("45"), None);
+    }
+
+    #[test]
+    fn features_are_read_from_sysfs() {
+        let text = format!("1{}1{}\n", "0".repeat(31), "0".repeat(31));
+        assert_eq!(features_of(&text), 1 | 1 << 32);
+        assert_eq!(features_of(&format!("{}1\n", "0".repeat(64))), 0, "sixty-four fit");
     }
 
     #[test]

@@ -1,0 +1,15 @@
+//! Labs in real guests: a Linux kernel of the guest kit boots in User-Mode Linux or QEMU, with a device of ours attached from
+//! outside, and its own drivers and programs do what a lab asks.
+
+mod boot;
+mod console;
+mod kit;
+mod labs;
+mod machine;
+mod qemu;
+mod served;
+mod uml;
+
+pub(crate) use kit::Kit;
+pub(crate) use labs::GuestLab;
+pub(crate) use machine::Machine;

@@ -1,0 +1,110 @@
+//! What a guest's console says: lines of the kernel, of the lab's program, and of neither.
+
+/// A line of the console, by who says it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Line<'l> {
+    /// The first process has begun: what it says before the kernel's release.
+    Begins(&'l str),
+    /// The lab's program has ended, with this status.
+    Ends(u8),
+    /// What operations cost, as the program has measured it.
+    Cost(GuestCost),
+    /// The features that driver and device agreed on.
+    Negotiated(u64),
+    /// The kernel says that something in it is broken.
+    Broken(&'l str),
+    /// Anything else that the kernel says.
+    Kernel,
+    /// The program's own words.
+    Program(&'l str),
+}
+
+/// What a program in the guest has measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct GuestCost {
+    pub(super) median_ns: u64,
+    pub(super) p99_ns: u64,
+    pub(super) per_operation_ns: u64,
+}
+
+/// How the kernel begins to say that it is broken.
+const BREAKAGES: [&str; 7] = [
+    "BUG:",
+    "WARNING:",
+    "Oops",
+    "Kernel panic",
+    "general protection fault",
+    "INFO: task",
+    "Unable to handle",
+];
+
+impl<'l> Line<'l> {
+    pub(super) fn parse(text: &'l str) -> Self {
+        if let Some(message) = kernel_message(text) {
+            let broken = BREAKAGES.iter().any(|breakage| message.contains(breakage));
+            return if broken { Self::Broken(message) } else { Self::Kernel };
+        }
+        let own = text.strip_prefix("vioduct-guest: ");
+        if let Some(system) = own.filter(|words| words.starts_with("Linux ")) {
+            return Self::Begins(system);
+        }
+        let status = own.and_then(|words| words.strip_prefix("exit status ")?.parse().ok());
+        let negotiated = text.strip_prefix("negotiated 0x").and_then(|hex| u64::from_str_radix(hex, 16).ok());
+        match (status, negotiated, GuestCost::parse(text)) {
+            (Some(status), ..) => Self::Ends(status),
+            (_, Some(features), _) => Self::Negotiated(features),
+            (.., Some(cost)) => Self::Cost(cost),
+            _ => Self::Program(text),
+        }
+    }
+}
+
+/// What follows the time in `[    0.123456] message`.
+fn kernel_message(text: &str) -> Option<&str> {
+    let (time, message) = text.strip_prefix('[')?.split_once("] ")?;
+    let (seconds, micros) = time.trim_start().split_once('.')?;
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    (digits(seconds) && digits(micros)).then_some(message)
+}
+
+impl GuestCost {
+    /// Reads `cost writes=N median_ns=N p99_ns=N per_operation_ns=N`.
+    fn parse(text: &str) -> Option<Self> {
+        let words = text.strip_prefix("cost ")?;
+        let number = |name: &str| {
+            words.split(' ').find_map(|word| word.strip_prefix(name)?.strip_prefix('=')?.parse().ok())
+        };
+        Some(Self {
+            median_ns: number("median_ns")?,
+            p99_ns: number("p99_ns")?,
+            per_operation_ns: number("per_operation_ns")?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{GuestCost, Line};
+
+    #[test]
+    fn lines_are_told_apart() {
+        for (text, line) in [
+            ("vioduct-guest: Linux 7.2.13", Line::Begins("Linux 7.2.13")),
+            ("vioduct-guest: exit status 2", Line::Ends(2)),
+            ("vioduct-guest: no /dev/demo", Line::Program("vioduct-guest: no /dev/demo")),
+            ("negotiated 0x100000001", Line::Negotiated(0x1_0000_0001)),
+            ("[    0.210000] virtio_uml: registering", Line::Kernel),
+            ("[   12.5] ------------[ cut here ]", Line::Kernel),
+            ("[    0.5] BUG: unable to handle page fault", Line::Broken("BUG: unable to handle page fault")),
+            ("[x] y", Line::Program("[x] y")),
+            ("wrote 0x1333, read 0x1333", Line::Program("wrote 0x1333, read 0x1333")),
+            (
+                "cost writes=1000 median_ns=12 p99_ns=34 per_operation_ns=15",
+                Line::Cost(GuestCost { median_ns: 12, p99_ns: 34, per_operation_ns: 15 }),
+            ),
+            ("cost writes=1000", Line::Program("cost writes=1000")),
+        ] {
+            assert_eq!(Line::parse(text), line);
+        }
+    }
+}

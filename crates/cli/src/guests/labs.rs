@@ -1,0 +1,232 @@
+//! A lab in a guest: what is attached, what the guest's program is told, and what it must say.
+
+use super::Kit;
+use super::boot::Guest;
+use super::console::{GuestCost, Line};
+use super::machine::Machine;
+use super::served::Counts;
+use crate::Failure;
+use crate::args::Ring;
+use crate::labs::{Place, Setup, failed};
+use crate::report::{Check, Cost, Costs, Transcript};
+use std::collections::VecDeque;
+use std::sync::mpsc::{self, Receiver, Sender};
+use vioduct_spec::{Features, demo, device_type, test};
+use vioduct_virtio_demo::VirtioDemo;
+use vioduct_virtio_device::{DeviceModel, Options};
+use vioduct_virtio_test::VirtioTest;
+
+/// Any virtio device.
+pub(super) type Model = Box<dyn DeviceModel>;
+
+/// What a lab does in a guest.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum GuestLab {
+    PciDemo,
+    VirtioDemo,
+    /// The same with the device's data path in a process that is not the machine's.
+    VhostDemo,
+    Factorial,
+    Echo,
+}
+
+/// Lines of the console that are shown when a lab goes wrong.
+const LAST_LINES: usize = 40;
+const DEMO_LINES: [&str; 4] = [
+    "first read 0x1333",
+    "wrote 0x1333, read 0x1333",
+    "wrote 0x2333, read 0x2333",
+    "wrote 0x3333, read 0x3333",
+];
+
+impl GuestLab {
+    /// What the guest's program is told: `vioduct.lab=…`.
+    pub(super) const fn program(self) -> &'static str {
+        match self {
+            Self::PciDemo => "pci-demo",
+            Self::VirtioDemo | Self::VhostDemo => "virtio-demo",
+            Self::Factorial => "virtio-test,12",
+            Self::Echo => "virtio-test,10",
+        }
+    }
+
+    /// What the program or its driver must have said.
+    const fn expects(self) -> &'static [&'static str] {
+        match self {
+            // What it reads first is what the register was left with.
+            Self::PciDemo => DEMO_LINES.split_at(1).1,
+            Self::VirtioDemo | Self::VhostDemo => &DEMO_LINES,
+            Self::Factorial => &["vioduct_virtio_test: factorial of 12: 479001600"],
+            Self::Echo => &["vioduct_virtio_test: echo: 111, 112, 113"],
+        }
+    }
+
+    /// The device's type, unless the machine has no use for that number.
+    pub(super) const fn device_type(self) -> u32 {
+        match self {
+            Self::Factorial | Self::Echo => device_type::TEST,
+            Self::PciDemo | Self::VirtioDemo | Self::VhostDemo => device_type::DEMO,
+        }
+    }
+
+    /// Parameters of the guest's driver, as words of the kernel's command line.
+    pub(super) fn parameters(self, device_type: u32) -> Vec<String> {
+        let driver = match self {
+            Self::PciDemo => return Vec::new(),
+            Self::VirtioDemo | Self::VhostDemo => "vioduct_virtio_demo",
+            Self::Factorial | Self::Echo => "vioduct_virtio_test",
+        };
+        let format = (self == Self::Echo).then(|| format!("{driver}.echo=1"));
+        [format!("{driver}.device_type={device_type}")].into_iter().chain(format).collect()
+    }
+
+    /// The device, of whatever type the machine has use for; it tells `received` what it is asked. None for a plain function.
+    pub(super) fn model(self, device_type: u32, received: &Sender<String>) -> Result<Model, Failure> {
+        let options = |text: String| Options::parse(&text).map_err(failed("describe the device"));
+        let format = match self {
+            Self::PciDemo | Self::VirtioDemo | Self::VhostDemo => {
+                let options = options(format!("virtio-demo,id={device_type}"))?;
+                let model = VirtioDemo::from_options(&options).map_err(failed("describe the device"))?;
+                return Ok(Box::new(model));
+            }
+            Self::Factorial => "factorial",
+            Self::Echo => "echo",
+        };
+        let options = options(format!("virtio-test,format={format},id={device_type}"))?;
+        let received = received.clone();
+        let model = VirtioTest::from_options(&options)
+            .map_err(failed("describe the device"))?
+            .on_request(move |request| drop(received.send(request.to_string())));
+        Ok(Box::new(model))
+    }
+
+    /// Bytes of one request and its reply.
+    const fn bytes_per_operation(self) -> u64 {
+        (match self {
+            Self::PciDemo => 4,
+            Self::VirtioDemo | Self::VhostDemo => 2 * demo::HALF_LEN,
+            Self::Factorial => test::FACTORIAL_READABLE_LEN + test::FACTORIAL_WRITABLE_LEN,
+            Self::Echo => test::ECHO_READABLE_LEN + test::ECHO_WRITABLE_LEN,
+        }) as u64
+    }
+
+    /// Boots a guest with the lab's device, and sees what becomes of it.
+    pub(crate) fn run(
+        self,
+        machine: Machine,
+        setup: &Setup,
+        place: &Place,
+        out: &mut Transcript,
+    ) -> Result<Costs, Failure> {
+        let kit = Kit::load()?;
+        let room = tempfile::tempdir().map_err(failed("make a folder for sockets"))?;
+        let (sender, received) = mpsc::channel();
+        let attached = machine.attach(self, setup, room.path(), sender)?;
+        let command = machine.command(&kit, room.path(), self, &attached);
+        out.say(format!(
+            "boots Linux {} in {}, with the device {}",
+            kit.release(),
+            machine.title(),
+            attached.how
+        ));
+        let guest = Guest::boot(command, machine.limit())?;
+        let watched = watch(guest, place.ring, out)?;
+        say_received(&received, out);
+        self.judge(&watched, out);
+        Ok(Costs { ways: vec![self.cost(&attached.how, watched.cost, &attached.server.counts)] })
+    }
+
+    fn judge(self, watched: &Watched, out: &mut Transcript) {
+        for expected in self.expects() {
+            if !watched.said.iter().any(|line| line == expected) {
+                out.check(format!("the guest has not said `{expected}`"), Check::Fails);
+            }
+        }
+        match watched.status {
+            Some(status) => out.check(format!("exit status {status}"), Check::equal(&status, &0)),
+            None => out.check("the guest has ended without an exit status", Check::Fails),
+        }
+        if !out.ok() {
+            eprintln!("vioduct: the guest's console, to its end:");
+            watched.last.iter().for_each(|line| eprintln!("  | {line}"));
+        }
+    }
+
+    fn cost(self, how: &str, measured: Option<GuestCost>, counts: &Counts) -> Cost {
+        let queue = counts.queue();
+        let registers = counts.registers();
+        let operations = queue.map(|queue| queue.chains).or(registers.map(|(reads, writes)| reads + writes));
+        let operations = operations.unwrap_or_default();
+        Cost {
+            way: format!("one at a time, {how}"),
+            operations,
+            batch: 1,
+            register_reads: registers.map(|(reads, _)| reads),
+            register_writes: registers.map(|(_, writes)| writes),
+            doorbells: queue.map_or(0, |queue| queue.kicks),
+            interrupts: queue.map_or(0, |queue| queue.signals),
+            bytes_moved: operations * self.bytes_per_operation(),
+            median_ns: measured.map(|cost| cost.median_ns),
+            p99_ns: measured.map(|cost| cost.p99_ns),
+            per_operation_ns: measured.map(|cost| cost.per_operation_ns),
+        }
+    }
+}
+
+/// What a guest has said.
+#[derive(Default)]
+struct Watched {
+    said: Vec<String>,
+    status: Option<u8>,
+    cost: Option<GuestCost>,
+    last: VecDeque<String>,
+}
+
+/// Follows a guest to its end.
+fn watch(mut guest: Guest, ring: Option<Ring>, out: &mut Transcript) -> Result<Watched, Failure> {
+    let mut watched = Watched::default();
+    let mut begun = false;
+    while let Some(text) = guest.line().inspect_err(|_| watched.show_last())? {
+        if watched.last.len() == LAST_LINES {
+            watched.last.pop_front();
+        }
+        watched.last.push_back(text.clone());
+        match Line::parse(&text) {
+            Line::Begins(system) => {
+                begun = true;
+                out.say(format!("the guest is up: {system}"));
+            }
+            Line::Ends(status) => {
+                begun = false;
+                watched.status = Some(status);
+            }
+            Line::Cost(cost) => watched.cost = Some(cost),
+            Line::Negotiated(bits) => {
+                let packed = Features(bits).contains(Features::RING_PACKED);
+                let holds = Check::equal(&packed, &(ring == Some(Ring::Packed)));
+                out.check(format!("negotiated {}", Features(bits)), holds);
+            }
+            Line::Broken(message) => out.check(format!("the guest's kernel: {message}"), Check::Fails),
+            Line::Program(words) if begun => {
+                out.say(words);
+                watched.said.push(words.to_owned());
+            }
+            Line::Kernel | Line::Program(_) => {}
+        }
+    }
+    guest.wait()?;
+    Ok(watched)
+}
+
+impl Watched {
+    fn show_last(&self) {
+        eprintln!("vioduct: the guest's console, as far as it came:");
+        self.last.iter().for_each(|line| eprintln!("  | {line}"));
+    }
+}
+
+fn say_received(received: &Receiver<String>, out: &mut Transcript) {
+    for request in received.try_iter() {
+        out.say(format!("device received {request}"));
+    }
+}

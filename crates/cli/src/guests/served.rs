@@ -1,0 +1,170 @@
+//! A device of ours, served to one guest by a thread of this process.
+
+use super::labs::Model;
+use crate::Failure;
+use crate::args::Ring;
+use crate::labs::failed;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use vioduct_pci::{BusMaster, FunctionHost, FunctionSpec, PciFunction};
+use vioduct_spec::Features;
+use vioduct_vfio_user as vfio_user;
+use vioduct_vhost_user as vhost_user;
+use vioduct_virtio_device::{Meter, QueueStats, Workers};
+
+/// A server at a socket, until it is dropped.
+pub(super) struct Server {
+    stop: Box<dyn Fn()>,
+    thread: Option<JoinHandle<()>>,
+    pub(super) counts: Counts,
+}
+
+/// What the device has seen.
+#[derive(Clone)]
+pub(super) enum Counts {
+    Registers(Arc<Accesses>),
+    /// Of the device of the last client.
+    Queue(Arc<Mutex<Option<Meter>>>),
+}
+
+/// Accesses to a function's BARs.
+#[derive(Default)]
+pub(super) struct Accesses {
+    pub(super) reads: AtomicU64,
+    pub(super) writes: AtomicU64,
+}
+
+impl Server {
+    /// A plain PCI function over vfio-user.
+    pub(super) fn function(socket: &Path, function: impl PciFunction + 'static) -> Result<Self, Failure> {
+        let accesses = Arc::<Accesses>::default();
+        let function = Counted { function, accesses: accesses.clone() };
+        let device = vfio_user::Device::registers(function).map_err(failed("serve the device"))?;
+        Self::vfio_user(socket, device, Counts::Registers(accesses))
+    }
+
+    /// A virtio device, as a virtio-pci function over vfio-user.
+    pub(super) fn virtio_pci(socket: &Path, model: Model, ring: Ring) -> Result<Self, Failure> {
+        let workers = workers(model, ring);
+        let counts = Counts::Queue(Arc::new(Mutex::new(Some(workers.meter()))));
+        let device = vfio_user::Device::virtio(workers).map_err(failed("serve the device"))?;
+        Self::vfio_user(socket, device, counts)
+    }
+
+    fn vfio_user(socket: &Path, device: vfio_user::Device, counts: Counts) -> Result<Self, Failure> {
+        let mut server = vfio_user::Server::bind(socket, device).map_err(failed("serve the device"))?;
+        let stopper = server.stopper();
+        Self::start(counts, move || stopper.stop(), move || server.run().map_err(|error| error.to_string()))
+    }
+
+    /// A virtio device over vhost-user, made anew for every client.
+    pub(super) fn vhost_user(
+        socket: &Path,
+        shared_files: vhost_user::SharedFiles,
+        model: impl Fn() -> Result<Model, Failure> + Send + Sync + 'static,
+        ring: Ring,
+    ) -> Result<Self, Failure> {
+        let limits = vhost_user::Limits { shared_files, ..vhost_user::Limits::default() };
+        let server =
+            vhost_user::Server::listen(socket).map_err(failed("serve the device"))?.with_limits(limits);
+        let stopper = server.stopper();
+        let meter = Arc::<Mutex<Option<Meter>>>::default();
+        let counts = Counts::Queue(meter.clone());
+        let device = move || {
+            let workers = workers(model().map_err(Failure::into_message)?, ring);
+            *meter.lock().unwrap_or_else(PoisonError::into_inner) = Some(workers.meter());
+            Ok::<_, String>(workers)
+        };
+        Self::start(
+            counts,
+            move || stopper.stop(),
+            move || server.run(device).map_err(|error| error.to_string()),
+        )
+    }
+
+    fn start(
+        counts: Counts,
+        stop: impl Fn() + 'static,
+        serve: impl FnOnce() -> Result<(), String> + Send + 'static,
+    ) -> Result<Self, Failure> {
+        let thread = thread::Builder::new()
+            .name("server".to_owned())
+            .spawn(move || {
+                if let Err(error) = serve() {
+                    eprintln!("vioduct: the device's server has ended: {error}");
+                }
+            })
+            .map_err(failed("start a thread"))?;
+        Ok(Self { stop: Box::new(stop), thread: Some(thread), counts })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        (self.stop)();
+        if let Some(thread) = self.thread.take() {
+            // What it had to say it has said.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Counts {
+    /// What the first queue of a virtio device has done.
+    pub(super) fn queue(&self) -> Option<QueueStats> {
+        match self {
+            Self::Registers(_) => None,
+            Self::Queue(meter) => meter.lock().unwrap_or_else(PoisonError::into_inner).as_ref()?.read(0),
+        }
+    }
+
+    /// Register reads and writes of a plain function.
+    pub(super) fn registers(&self) -> Option<(u64, u64)> {
+        match self {
+            Self::Registers(accesses) => {
+                Some((accesses.reads.load(Ordering::Relaxed), accesses.writes.load(Ordering::Relaxed)))
+            }
+            Self::Queue(_) => None,
+        }
+    }
+}
+
+/// A device's threads, offering the layout that was asked for and not the other.
+fn workers(model: Model, ring: Ring) -> Workers<Model> {
+    let all = Features::DEVICE_TYPE | Features::RING | Features::RING_RESET;
+    Workers::new(model).offering(match ring {
+        Ring::Split => all.without(Features::RING_PACKED),
+        Ring::Packed => all,
+    })
+}
+
+/// A function whose accesses are counted.
+struct Counted<F> {
+    function: F,
+    accesses: Arc<Accesses>,
+}
+
+impl<F: PciFunction> PciFunction for Counted<F> {
+    fn spec(&self) -> FunctionSpec {
+        self.function.spec()
+    }
+    fn attach(&mut self, host: FunctionHost) {
+        self.function.attach(host);
+    }
+    fn bar_read(&mut self, bar: u8, offset: u64, out: &mut [u8]) {
+        self.accesses.reads.fetch_add(1, Ordering::Relaxed);
+        self.function.bar_read(bar, offset, out);
+    }
+    fn bar_write(&mut self, bar: u8, offset: u64, data: &[u8]) {
+        self.accesses.writes.fetch_add(1, Ordering::Relaxed);
+        self.function.bar_write(bar, offset, data);
+    }
+    fn reset(&mut self) {
+        self.function.reset();
+    }
+    fn bus_master_changed(&mut self, to: BusMaster) {
+        self.function.bus_master_changed(to);
+    }
+}
