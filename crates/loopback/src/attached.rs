@@ -15,13 +15,13 @@ use crate::inbox::Inbox;
 use crate::machine::Machine;
 use crate::place::Place;
 use crate::verbs::Verbs;
-use crate::{Depth, MachineError};
+use crate::{Depth, MachineError, Served};
 
 /// A device that works when it is stepped.
-pub type Stepped<M> = Attached<Inline<M>>;
+pub type Stepped<M> = Attached<Served<Inline<M>>>;
 
 /// A device with threads of its own.
-pub type Threaded<M> = Attached<Workers<M>>;
+pub type Threaded<M> = Attached<Served<Workers<M>>>;
 
 /// How a driver has a PCI function interrupt.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,26 +32,23 @@ pub enum PciInterrupts {
     Line,
 }
 
-/// A device in a machine. At [`Depth::Mmio`] and [`Depth::Pci`] it stays in the machine when this is dropped.
+/// A device in a machine. But at [`Depth::Verbs`] it stays in the machine when this is dropped.
 pub struct Attached<B: Backend> {
     machine: Machine,
+    depth: Depth,
     place: Place<B>,
     inbox: Arc<Inbox>,
 }
 
 impl<B: Backend + 'static> Attached<B> {
-    pub(crate) fn new(machine: Machine, place: Place<B>, inbox: Arc<Inbox>) -> Self {
-        Self { machine, place, inbox }
+    pub(crate) fn new(machine: Machine, depth: Depth, place: Place<B>, inbox: Arc<Inbox>) -> Self {
+        Self { machine, depth, place, inbox }
     }
 
     /// Where it is attached.
     #[must_use]
     pub fn depth(&self) -> Depth {
-        match self.place {
-            Place::Verbs(_) => Depth::Verbs,
-            Place::Mmio { .. } => Depth::Mmio,
-            Place::Pci { .. } => Depth::Pci,
-        }
+        self.depth
     }
 
     /// A driver's way to the device: the window is probed, or the function is looked for on the bus, as a guest would. Messages
@@ -117,7 +114,7 @@ impl<B: Backend + 'static> Attached<B> {
         &self.machine
     }
 
-    /// The first address of its virtio-mmio window, at [`Depth::Mmio`].
+    /// The first address of its virtio-mmio window, at [`Depth::Mmio`] and [`Depth::VhostUser`].
     #[must_use]
     pub fn window_address(&self) -> Option<u64> {
         match self.place {
@@ -183,12 +180,12 @@ impl<M: DeviceModel + 'static> Stepped<M> {
 
     /// Lets the device do one thing.
     pub fn step(&self) -> Step {
-        self.with_endpoint(|endpoint| endpoint.backend_mut().step())
+        self.with_endpoint(|endpoint| endpoint.backend_mut().with_backend(Inline::step))
     }
 
     /// Lets the device work until it has nothing to do; how many steps that took.
     pub fn run(&self) -> usize {
-        self.with_endpoint(|endpoint| endpoint.backend_mut().run(Self::STEPS))
+        self.with_endpoint(|endpoint| endpoint.backend_mut().with_backend(|device| device.run(Self::STEPS)))
     }
 
     /// What a driver's blocking calls take to wait with: steps the device, and gives up when it has nothing to do any more.
@@ -203,7 +200,7 @@ impl<M: DeviceModel + 'static> Stepped<M> {
 
     /// The device model.
     pub fn with_model<R>(&self, f: impl FnOnce(&mut M) -> R) -> R {
-        self.with_endpoint(|endpoint| f(endpoint.backend_mut().model_mut()))
+        self.with_endpoint(|endpoint| endpoint.backend_mut().with_backend(|device| f(device.model_mut())))
     }
 }
 
@@ -222,6 +219,6 @@ impl<M: DeviceModel + 'static> Threaded<M> {
 
     /// The device model's side of the control path.
     pub fn with_model<R>(&self, f: impl FnOnce(&M) -> R) -> R {
-        self.with_endpoint(|endpoint| f(endpoint.backend().model()))
+        self.with_endpoint(|endpoint| endpoint.backend_mut().with_backend(|device| f(device.model())))
     }
 }

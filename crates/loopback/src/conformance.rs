@@ -157,6 +157,8 @@ macro_rules! conformance {
             $crate::conformance!(@variant mmio_packed Mmio Packed);
             $crate::conformance!(@variant pci_split Pci Split);
             $crate::conformance!(@variant pci_packed Pci Packed);
+            $crate::conformance!(@variant vhost_user_split VhostUser Split);
+            $crate::conformance!(@variant vhost_user_packed VhostUser Packed);
         }
     };
     (@variant $name:ident $depth:ident $format:ident) => {

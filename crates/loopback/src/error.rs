@@ -22,6 +22,9 @@ pub enum MachineError {
     /// The device cannot be a virtio function.
     #[error("virtio-pci: {0}")]
     VirtioPci(vioduct_virtio_pci::SetupError),
+    /// The device cannot be served over vhost-user.
+    #[error("vhost-user: {0}")]
+    VhostUser(String),
     /// Every window for a virtio-mmio device is taken.
     #[error("the machine has {0} virtio-mmio windows, and all are taken")]
     MmioFull(usize),

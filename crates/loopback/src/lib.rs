@@ -13,6 +13,7 @@
 //! | [`rig`] | [`Rig`]: one device, and a driver in a test's hands |
 //! | [`mod@conformance`] | what every device must pass; [`conformance!`](crate::conformance!) makes the tests |
 //! | [`faulty`], [`holding`] | memory that fails, a device that takes its time |
+//! | [`served`] | [`Served`]: a device in its place, or behind a vhost-user connection |
 //! | [`failure`] | [`Failure`]: what a test found |
 //! | [`address_space`] | [`Window`], [`GuestConfig`]: registers and configuration space by address |
 //! | `place`, `verbs`, `delivered`, `inbox` | where a device sits; the transport without registers; interrupts |
@@ -30,6 +31,7 @@ mod inbox;
 pub mod machine;
 mod place;
 pub mod rig;
+pub mod served;
 pub mod traffic;
 mod verbs;
 
@@ -42,6 +44,7 @@ pub use guest_memory::GuestDma;
 pub use holding::{Holding, Order, Release};
 pub use machine::{Depth, Machine};
 pub use rig::{Rig, Setup};
+pub use served::Served;
 pub use traffic::{Crossing, InterruptKind, Traffic};
 pub use vioduct_virtio_device::rig::Reply;
 pub use vioduct_virtqueue::RingFormat;

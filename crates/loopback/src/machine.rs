@@ -14,6 +14,7 @@ use crate::address_space::{APERTURES, AddressSpace, MMIO_WINDOWS};
 use crate::attached::{Attached, Stepped, Threaded};
 use crate::inbox::{Inbox, MESSAGE_ADDRESS};
 use crate::place::{Place, lock};
+use crate::served::{Elsewhere, Served};
 use crate::traffic::Recorder;
 use crate::{Crossing, GuestConfig, GuestDma, MachineError, Traffic, Window, verbs};
 
@@ -26,11 +27,13 @@ pub enum Depth {
     Mmio,
     /// A PCI function, which the driver finds on the bus: configuration space, BARs, MSI-X.
     Pci,
+    /// A virtio-mmio register window, and behind it a vhost-user front-end, a socket, and a server that has the device.
+    VhostUser,
 }
 
 impl Depth {
     /// Every depth.
-    pub const ALL: [Self; 3] = [Self::Verbs, Self::Mmio, Self::Pci];
+    pub const ALL: [Self; 4] = [Self::Verbs, Self::Mmio, Self::Pci, Self::VhostUser];
 }
 
 impl fmt::Display for Depth {
@@ -39,6 +42,7 @@ impl fmt::Display for Depth {
             Self::Verbs => "verbs",
             Self::Mmio => "mmio",
             Self::Pci => "pci",
+            Self::VhostUser => "vhost-user",
         })
     }
 }
@@ -171,15 +175,19 @@ impl Machine {
         &self,
         backend: B,
         depth: Depth,
-    ) -> Result<Attached<B>, MachineError> {
+    ) -> Result<Attached<Served<B>>, MachineError> {
         let inbox = Arc::new(Inbox::new(self.shared.recorder.clone()));
         let memory = self.memory();
+        let backend = match depth {
+            Depth::VhostUser => Served::Elsewhere(Elsewhere::new(backend, memory.clone())?),
+            Depth::Verbs | Depth::Mmio | Depth::Pci => Served::Here(backend),
+        };
         let place = match depth {
             Depth::Verbs => {
                 let endpoint = Endpoint::new(backend, memory, inbox.clone(), verbs::FEATURES);
                 Place::Verbs(Arc::new(Mutex::new(endpoint)))
             }
-            Depth::Mmio => {
+            Depth::Mmio | Depth::VhostUser => {
                 let line = Box::new(Line(inbox.clone()));
                 let window = Arc::new(Mutex::new(Mmio::new(backend, memory, line)));
                 let address = self.shared.space.add_mmio(window.clone());
@@ -192,7 +200,7 @@ impl Machine {
                 Place::Pci { function, slot }
             }
         };
-        Ok(Attached::new(self.clone(), place, inbox))
+        Ok(Attached::new(self.clone(), depth, place, inbox))
     }
 
     /// Puts a PCI function that is not virtio, and needs no interrupts, on the bus and gives its BARs addresses.

@@ -1,8 +1,9 @@
-//! Why a request is refused, and why a server cannot start.
+//! Why a request is refused, why a server cannot start, and why a front-end cannot.
 
 use std::io;
 use std::path::PathBuf;
 use vioduct_virtio_device::{BackendError, Features, MapError};
+use vioduct_virtqueue::IoAddr;
 
 /// Why one request is not done. The front-end learns of it by its answer, or by the end of the connection.
 #[derive(Debug, thiserror::Error)]
@@ -67,4 +68,30 @@ impl ServerError {
     pub(crate) fn system(action: &'static str) -> impl Fn(io::Error) -> Self {
         move |source| Self::System { action, source }
     }
+}
+
+/// Why a front-end cannot be set up.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FrontendError {
+    /// There is no server, or it does not suit; with what to do about it.
+    #[error("{0}")]
+    Server(String),
+    /// The descriptor is no socket of a kind that vhost-user runs over.
+    #[error("the descriptor is not a Unix stream socket: pass one that is connected to a server")]
+    NotAStream,
+    /// vhost-user has no messages for so much configuration space.
+    #[error("a configuration space of {0} bytes: declare at most 4096")]
+    ConfigLength(usize),
+    /// Memory that no other process can map.
+    #[error("the memory at {0} is in no file, so that no server can map it: back it with a shared one")]
+    PrivateMemory(IoAddr),
+    /// The operating system refused something.
+    #[error("cannot {action}: {source}")]
+    System {
+        /// What was tried, as a verb phrase.
+        action: &'static str,
+        /// Its reason.
+        source: io::Error,
+    },
 }

@@ -1,12 +1,14 @@
-//! vhost-user: devices of this project, served to virtual machine monitors in other processes over a Unix socket.
+//! vhost-user: virtio devices across processes, over a Unix socket: served, and used.
 //!
 //! [`Server`] listens and gives every client a device of its own, made by the caller: anything that is a
-//! [`Backend`](vioduct_virtio_device::Backend), usually [`Workers`](vioduct_virtio_device::Workers) around a device model.
+//! [`Backend`](vioduct_virtio_device::Backend), usually [`Workers`](vioduct_virtio_device::Workers) around a device model. [`Frontend`] is the other end: a
+//! device that any vhost-user server has, as a `Backend`, to be put behind virtio-mmio or virtio-pci.
 //!
 //! | module | what is in it |
 //! |---|---|
 //! | [`server`] | [`Server`], [`Limits`], [`Stopper`]: listening, clients, the end |
 //! | [`conversation`] | [`Conversation`]: a server of one client, driven by the caller |
+//! | [`frontend`] | [`Frontend`], [`SharedRegion`], [`Patience`]: a device that another process serves |
 //! | `session` | what a front-end has said, and what follows from each of its requests; the thread of a connection |
 //! | `vring` | what a front-end has said of one ring; bases and positions |
 //! | `table`, `memory` | the regions that a front-end shares, and how devices reach them |
@@ -14,7 +16,8 @@
 //! | `notify` | kicks and calls |
 //! | `channel`, `events` | what a device says by itself, and the front-end's socket for it |
 //! | `socket` | messages in and out of a socket |
-//! | `wire` | messages as bytes, as rules, and as commands |
+//! | `wire` | messages as bytes, as rules, and as commands, for both ends |
+//! | `features` | feature bits that are not the device's |
 //! | [`error`] | why a request is refused, and why a server cannot start |
 //!
 //! # Peers
@@ -22,6 +25,10 @@
 //! done is refused by its answer if it asked for one and ends the connection if not, every descriptor is closed in the end, and
 //! nothing waits for one client in the thread of another. One thing takes the client's good will: memory in files that it can
 //! shrink, which [`SharedFiles`] is about.
+//!
+//! Whatever a server sends to a front-end, or leaves unsaid, it is not believed and not waited for without end: the connection ends,
+//! and another is sought. A server is trusted with the guest's memory, which it must have, and with nothing else: it learns no
+//! address of the front-end's process.
 
 #![deny(clippy::indexing_slicing)]
 #![deny(clippy::panic)]
@@ -31,6 +38,8 @@ pub mod conversation;
 mod dirty_log;
 pub mod error;
 mod events;
+mod features;
+pub mod frontend;
 mod memory;
 mod notify;
 pub mod server;
@@ -41,6 +50,7 @@ mod vring;
 mod wire;
 
 pub use conversation::{Conversation, Turn};
-pub use error::ServerError;
+pub use error::{FrontendError, ServerError};
+pub use frontend::{Frontend, Patience, SharedRegion};
 pub use server::{Limits, Server, Stopper};
 pub use table::SharedFiles;

@@ -135,7 +135,7 @@ impl<B: Backend> Session<B> {
             C::SetDeviceStateFd { direction, phase, file } => self.begin_transfer(direction, phase, file),
             C::CheckDeviceState => Ok(self.check_transfer()),
             // Told where the log is, a device says nothing more of it: the front-end reads it when it likes.
-            C::SetLogFd => Ok(Outcome::Done),
+            C::SetLogFd(_) => Ok(Outcome::Done),
             C::SetLogBase { len, offset, file } => self.set_log(len, offset, file),
             C::GetInflightFd(area) => self.make_records(area),
             C::SetInflightFd(area, file) => self.set_records(area, file),

@@ -4,7 +4,8 @@
 //! nobody else. The descriptors that come with any byte of a message belong to it. Bytes are never read beyond the end of a
 //! message, for the descriptors of the next would come with them.
 
-use crate::wire::{HEADER_LEN, Header, MAX_FDS, Message, WireError};
+use crate::wire::{HEADER_LEN, MAX_FDS, Message, MessageHeader, WireError};
+use rustix::event::{PollFd, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
@@ -13,20 +14,21 @@ use rustix::net::{
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::{self, MaybeUninit};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
-/// A connected stream socket.
+/// A connected stream socket, from which messages of one kind come.
 #[derive(Debug)]
-pub(crate) struct Connection {
+pub(crate) struct Connection<H> {
     socket: OwnedFd,
     bytes: Vec<u8>,
     fds: Vec<OwnedFd>,
-    header: Option<Header>,
+    header: Option<H>,
 }
 
 /// What [`Connection::receive`] found.
 #[derive(Debug)]
-pub(crate) enum Received {
-    Message(Message),
+pub(crate) enum Received<H> {
+    Message(Message<H>),
     /// No whole message is there yet.
     Nothing,
     /// The peer has gone.
@@ -41,15 +43,15 @@ pub(crate) enum Sent {
     Nothing,
 }
 
-impl Connection {
+impl<H: MessageHeader> Connection<H> {
     pub(crate) fn new(socket: OwnedFd) -> Self {
         Self { socket, bytes: Vec::new(), fds: Vec::new(), header: None }
     }
 
     /// Takes what there is, up to the end of one message.
-    pub(crate) fn receive(&mut self) -> Result<Received, WireError> {
+    pub(crate) fn receive(&mut self) -> Result<Received<H>, WireError> {
         loop {
-            let wanted = HEADER_LEN + self.header.map_or(0, |header| header.payload_len);
+            let wanted = HEADER_LEN + self.header.map_or(0, |header| header.payload_len());
             if self.bytes.len() < wanted {
                 match self.receive_some(wanted - self.bytes.len()) {
                     Ok(0) => return Ok(Received::End),
@@ -67,12 +69,12 @@ impl Connection {
         }
     }
 
-    fn decode_header(&self) -> Result<Header, WireError> {
+    fn decode_header(&self) -> Result<H, WireError> {
         let header = self.bytes.first_chunk().expect("invariant: a whole header has been received");
-        Header::decode(header)
+        H::decode(header)
     }
 
-    fn take(&mut self, header: Header) -> Message {
+    fn take(&mut self, header: H) -> Message<H> {
         self.header = None;
         let mut payload = mem::take(&mut self.bytes);
         payload.drain(..HEADER_LEN);
@@ -104,7 +106,7 @@ impl Connection {
     }
 }
 
-impl AsFd for Connection {
+impl<H> AsFd for Connection<H> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
@@ -125,6 +127,18 @@ pub(crate) fn send_some(
     match sendmsg(socket, &[IoSlice::new(bytes)], &mut control, flags) {
         Ok(count) => Ok(Sent::Bytes(count)),
         Err(Errno::AGAIN) => Ok(Sent::Nothing),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Waits for any of `fds`, for `limit` at most, or until a signal comes.
+pub(crate) fn wait(fds: &mut [PollFd<'_>], limit: Option<Duration>) -> Result<(), WireError> {
+    let limit = limit.map(|limit| Timespec {
+        tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: limit.subsec_nanos().into(),
+    });
+    match poll(fds, limit.as_ref()) {
+        Ok(_) | Err(Errno::INTR) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }

@@ -5,7 +5,7 @@ use crate::error::Refusal;
 use crate::notify::{Call, Kick};
 use std::sync::Arc;
 use vioduct_spec::ring::split::USED_IDX;
-use vioduct_spec::ring::{DESC_F_USED, MAX_QUEUE_SIZE};
+use vioduct_spec::ring::{DESC_F_USED, DESCRIPTOR_SIZE, MAX_QUEUE_SIZE};
 use vioduct_virtqueue::{IoAddr, Memory, QueuePosition, RingFormat, RingIndex, RingLayout};
 
 /// Where the areas of a ring are, by the front-end's own addresses.
@@ -86,10 +86,15 @@ pub(crate) fn position(
             Ok(QueuePosition { available: index(available), used: index(used) })
         }
         RingFormat::Packed if base == 0 && is_fresh(layout, memory)? => Ok(QueuePosition::START),
-        RingFormat::Packed => Ok(QueuePosition {
-            available: RingIndex::from_packed_word(base as u16),
-            used: RingIndex::from_packed_word((base >> 16) as u16),
-        }),
+        RingFormat::Packed => Ok(packed_position(base)),
+    }
+}
+
+/// What the base of a packed ring says.
+pub(crate) fn packed_position(base: u32) -> QueuePosition {
+    QueuePosition {
+        available: RingIndex::from_packed_word(base as u16),
+        used: RingIndex::from_packed_word((base >> 16) as u16),
     }
 }
 
@@ -105,11 +110,18 @@ pub(crate) fn vring_base(format: RingFormat, position: QueuePosition) -> u32 {
 
 /// A packed ring that begins has both wrap counters set (virtio 1.3 §2.8.1), so that its base is 0x8000_8000; but some
 /// front-ends, user-mode Linux's among them, send 0. That is also the base of a ring that has gone round once, or any odd
-/// number of times. The ring tells which: its first descriptor has been used exactly if it went round, and then its `USED`
-/// bit is set, whether or not the driver has made it available since; in a ring that begins, it is clear either way.
+/// number of times. The ring tells which: the last used descriptor of a round begins in that round, for no chain is longer
+/// than the ring, and there the `USED` bit is set, whether or not the driver has made it available since; in a ring that
+/// begins, it is clear everywhere. The first descriptor alone does not tell: it may be the rest of a chain that went round.
 fn is_fresh(layout: &RingLayout, memory: &dyn Memory) -> Result<bool, Refusal> {
     const FLAGS: u64 = 14;
-    Ok(read_u16(memory, layout.descriptor_area, FLAGS)? & DESC_F_USED == 0)
+    for place in 0..u64::from(layout.size) {
+        let flags = read_u16(memory, layout.descriptor_area, place * DESCRIPTOR_SIZE as u64 + FLAGS)?;
+        if flags & DESC_F_USED != 0 {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn read_u16(memory: &dyn Memory, area: IoAddr, offset: u64) -> Result<u16, Refusal> {

@@ -5,11 +5,16 @@
 //! | `rules` | every request that is understood: its payload, its descriptors, its reply, as one table |
 //! | `payload` | reading fields from bytes, and writing replies |
 //! | `command` | a checked message as an enum |
+//! | `encode` | the enum as a message |
+//! | `answer` | what a server answers, and what it asks for by itself |
 
+mod answer;
 mod command;
+mod encode;
 mod payload;
 mod rules;
 
+pub(crate) use answer::{AnswerHeader, Answered, NoticeHeader};
 pub(crate) use command::{
     Command, ConfigSpan, ConfigWrite, Direction, InflightArea, RingAddress, RingFd, RingState,
 };
@@ -25,6 +30,9 @@ pub(crate) const HEADER_LEN: usize = 12;
 pub(crate) const MAX_FDS: usize = 8;
 /// Bytes of configuration space that one message may carry.
 pub(crate) const MAX_CONFIG_LEN: usize = 4096;
+
+/// The most that is taken of a device's state: its registers are, not its data.
+pub(crate) const MAX_STATE_LEN: usize = 16 << 20;
 
 const VERSION: u32 = 1;
 const VERSION_MASK: u32 = 3;
@@ -43,7 +51,7 @@ pub(crate) enum BackendRequest {
 /// Why a connection cannot go on: the peer does not speak the protocol, or has gone.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WireError {
-    #[error("header with flags {0:#x}: only version 1, and no reply, is expected")]
+    #[error("header with flags {0:#x}, which are not those of version 1, or of the other direction")]
     Flags(u32),
     #[error("request {0} is not known")]
     Unknown(u32),
@@ -53,6 +61,12 @@ pub(crate) enum WireError {
     Descriptors { request: Request, found: usize },
     #[error("{request:?} with a field of {value:#x}")]
     Field { request: Request, value: u64 },
+    #[error("{asked:?} is answered as if it were {found:?}")]
+    WrongAnswer { asked: Request, found: Request },
+    #[error("request {number} of the back-end, with a payload of {len} bytes")]
+    NoticeLen { number: u32, len: usize },
+    #[error("something is said that nobody asked for")]
+    Unasked,
     #[error("file descriptors were lost on the way: too many in one message, or too many open here")]
     Lost,
     #[error("{0}")]
@@ -70,6 +84,19 @@ impl From<rustix::io::Errno> for WireError {
 pub(crate) enum Answer {
     Wanted,
     Unwanted,
+}
+
+impl Answer {
+    fn flag(self) -> u32 {
+        match self {
+            Self::Wanted => FLAG_NEED_REPLY,
+            Self::Unwanted => 0,
+        }
+    }
+
+    fn of(flags: u32) -> Self {
+        if flags & FLAG_NEED_REPLY == 0 { Self::Unwanted } else { Self::Wanted }
+    }
 }
 
 /// The header of a request, checked.
@@ -92,17 +119,37 @@ impl Header {
         if !request.rule().payload.accepts(len) {
             return Err(WireError::PayloadLen { request, len });
         }
-        let answer = if flags & FLAG_NEED_REPLY == 0 { Answer::Unwanted } else { Answer::Wanted };
-        Ok(Self { request, answer, payload_len: len })
+        Ok(Self { request, answer: Answer::of(flags), payload_len: len })
     }
 }
 
-/// A whole request.
+impl MessageHeader for Header {
+    fn decode(bytes: &[u8; HEADER_LEN]) -> Result<Self, WireError> {
+        Self::decode(bytes)
+    }
+    fn payload_len(&self) -> usize {
+        self.payload_len
+    }
+}
+
+/// The header of a message of one kind: requests of a front-end, answers to them, or requests of a back-end.
+pub(crate) trait MessageHeader: Copy {
+    /// Checks everything that can be checked before the payload has come.
+    fn decode(bytes: &[u8; HEADER_LEN]) -> Result<Self, WireError>;
+    fn payload_len(&self) -> usize;
+}
+
+/// A whole message.
 #[derive(Debug)]
-pub(crate) struct Message {
-    pub(crate) header: Header,
+pub(crate) struct Message<H = Header> {
+    pub(crate) header: H,
     pub(crate) payload: Vec<u8>,
     pub(crate) fds: Vec<OwnedFd>,
+}
+
+/// A request of the front-end, header and payload.
+pub(crate) fn request(request: Request, answer: Answer, payload: &[u8]) -> Vec<u8> {
+    frame(request as u32, VERSION | answer.flag(), payload)
 }
 
 /// A reply to `request`, header and payload.
@@ -112,8 +159,7 @@ pub(crate) fn reply(request: Request, payload: &[u8]) -> Vec<u8> {
 
 /// A request of the back-end, header and payload.
 pub(crate) fn backend_request(request: BackendRequest, answer: Answer, payload: &[u8]) -> Vec<u8> {
-    let need_reply = if answer == Answer::Wanted { FLAG_NEED_REPLY } else { 0 };
-    frame(request as u32, VERSION | need_reply, payload)
+    frame(request as u32, VERSION | answer.flag(), payload)
 }
 
 /// Length of the front-end's answer to a request of the back-end.

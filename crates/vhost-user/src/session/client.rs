@@ -2,10 +2,9 @@
 
 use super::{Outcome, Session};
 use crate::error::Refusal;
-use crate::socket::{Connection, Received, Sent, send_some};
+use crate::socket::{Connection, Received, Sent, send_some, wait};
 use crate::wire::{self, Answer, Command, Header, Message, ProtocolFeatures, Reply, Request, WireError};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
+use rustix::event::{PollFd, PollFlags};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -31,7 +30,7 @@ pub(crate) enum End {
 
 /// A connection and its session.
 pub(crate) struct Client<B> {
-    connection: Connection,
+    connection: Connection<Header>,
     session: Session<B>,
     /// Readable once the server is to stop.
     stop: Arc<EventFd>,
@@ -170,14 +169,7 @@ impl<B: Backend> Client<B> {
 
 /// Waits for any of `fds`, of which the first says that the server is to stop.
 fn wait_for(fds: &mut [PollFd<'_>], limit: Option<Duration>) -> Result<(), End> {
-    let limit = limit.map(|limit| Timespec {
-        tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: limit.subsec_nanos().into(),
-    });
-    match poll(fds, limit.as_ref()) {
-        Ok(_) | Err(Errno::INTR) => {}
-        Err(error) => return Err(WireError::from(error).into()),
-    }
+    wait(fds, limit)?;
     match fds.first().is_some_and(|stop| !stop.revents().is_empty()) {
         true => Err(End::Stopped),
         false => Ok(()),

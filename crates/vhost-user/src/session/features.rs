@@ -3,28 +3,13 @@
 use super::{Outcome, Session};
 use crate::channel::Terms;
 use crate::error::Refusal;
+use crate::features::{LOG_ALL, NOT_CARRIED, PROTOCOL, PROTOCOL_FEATURES};
 use crate::wire::{Answer, ProtocolFeatures};
 use rustix::net::SocketType;
 use rustix::net::sockopt::socket_type;
 use std::os::fd::OwnedFd;
 use vioduct_spec::Features;
 use vioduct_virtio_device::Backend;
-
-/// A bit that no virtio device offers, reused: the protocol has features of its own.
-pub(super) const PROTOCOL_FEATURES: Features = Features::bit(30);
-
-/// Another such bit: what devices write is logged.
-pub(super) const LOG_ALL: Features = Features::bit(26);
-
-/// What is the protocol's own.
-const PROTOCOL: Features = PROTOCOL_FEATURES.with(LOG_ALL);
-
-/// What a vhost-user ring cannot carry, whatever the queues could: notifications are eventfds and bring no data with them, and
-/// addresses are not translated.
-const NOT_CARRIED: Features = Features::NOTIFICATION_DATA
-    .with(Features::NOTIF_CONFIG_DATA)
-    .with(Features::SR_IOV)
-    .with(Features::ACCESS_PLATFORM);
 
 impl<B: Backend> Session<B> {
     pub(super) fn offered(&self) -> Features {

@@ -5,7 +5,7 @@ use super::{Outcome, Session};
 use crate::error::Refusal;
 use crate::memory::Piece;
 use crate::vring;
-use crate::wire::{InflightArea, Record};
+use crate::wire::InflightArea;
 use std::os::fd::OwnedFd;
 use vioduct_virtio_device::{Backend, MemoryMap};
 use vioduct_virtqueue::{InFlightArea, IoAddr, RingFormat};
@@ -59,9 +59,7 @@ impl<B: Backend> Session<B> {
         let file = file
             .ok_or(Refusal::Rule("there is no file to share"))?
             .map_err(|source| Refusal::System { action: "share a file", source })?;
-        let mut reply = Record::new().u64(len).u64(0).u16(area.rings).u16(area.ring_size).done();
-        reply.resize(area.structure_len, 0);
-        Ok(Outcome::ReplyWith(reply, file))
+        Ok(Outcome::ReplyWith(InflightArea { len, offset: 0, ..area }.encode(), file))
     }
 
     /// Records to resume from, and to go on with. The length that is announced counts for nothing but that it is enough.

@@ -5,9 +5,9 @@
 //! while it runs. Starting early is harmless, for a ring's memory is ready before the front-end speaks of it, and a queue that
 //! starts looks into its ring by itself.
 
-use super::features::PROTOCOL_FEATURES;
 use super::{Outcome, Session};
 use crate::error::Refusal;
+use crate::features::PROTOCOL_FEATURES;
 use crate::notify::{Kick, Signaller};
 use crate::vring::{self, Areas, Vring};
 use crate::wire::{ProtocolFeatures, Record, RingAddress, RingFd, RingState};

@@ -5,7 +5,7 @@
 
 use super::{Outcome, Session};
 use crate::error::Refusal;
-use crate::wire::Direction;
+use crate::wire::{Direction, MAX_STATE_LEN};
 use rustix::event::PollFlags;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
@@ -13,8 +13,6 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use vioduct_virtio_device::Backend;
 
-/// The most that is taken from a front-end: a device's state is its registers, not its data.
-const MAX_STATE_LEN: usize = 16 << 20;
 /// The one phase that there is: the guest and the device have stopped.
 const STOPPED: u32 = 0;
 

@@ -55,6 +55,17 @@ fn vring_base_0_of_a_packed_ring_is_told_apart_by_its_first_descriptor() {
     }
 }
 
+/// A round that began in the midst of a chain: the first descriptor is the rest of it, and only a later one has been used.
+#[test]
+fn vring_base_0_of_a_packed_ring_is_told_apart_by_any_descriptor() {
+    let memory = memory();
+    for (place, flags) in [(0, 0x0080u16), (1, 0x0080), (5, 0x8080)] {
+        memory.write(IoAddr(place * 16 + 14), &flags.to_le_bytes()).unwrap();
+    }
+    let found = position(RingFormat::Packed, 0, &LAYOUT, &memory).unwrap();
+    assert_eq!(found, QueuePosition { available: at(0, Wrap::Clear), used: at(0, Wrap::Clear) });
+}
+
 #[test]
 fn a_ring_beyond_memory_has_no_position() {
     let memory = memory();

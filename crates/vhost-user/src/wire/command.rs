@@ -32,6 +32,11 @@ pub(crate) struct RingFd {
     pub(crate) fd: Option<OwnedFd>,
 }
 
+impl RingFd {
+    /// The bit that says that no descriptor comes.
+    pub(super) const NO_FD: u64 = 1 << 8;
+}
+
 /// A piece of configuration space.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct ConfigSpan {
@@ -58,6 +63,13 @@ pub(crate) struct InflightArea {
     pub(crate) structure_len: usize,
 }
 
+impl InflightArea {
+    pub(super) fn decode(fields: &mut Fields<'_>, structure_len: usize) -> Self {
+        let (len, offset) = (fields.u64(), fields.u64());
+        Self { len, offset, rings: fields.u16(), ring_size: fields.u16(), structure_len }
+    }
+}
+
 /// Which way a device's state goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Direction {
@@ -76,7 +88,7 @@ pub(crate) enum Command {
     ResetOwner,
     SetMemTable(Vec<(FrontRegion, OwnedFd)>),
     SetLogBase { len: u64, offset: u64, file: OwnedFd },
-    SetLogFd,
+    SetLogFd(OwnedFd),
     SetVringNum(RingState),
     SetVringAddr(RingAddress),
     SetVringBase(RingState),
@@ -124,7 +136,7 @@ impl Command {
                 let (len, offset) = (parts.fields.u64(), parts.fields.u64());
                 Self::SetLogBase { len, offset, file: parts.fd()? }
             }
-            R::SetLogFd => Self::SetLogFd,
+            R::SetLogFd => Self::SetLogFd(parts.fd()?),
             R::SetVringNum => Self::SetVringNum(parts.ring_state()),
             R::SetVringAddr => Self::SetVringAddr(parts.ring_address()),
             R::SetVringBase => Self::SetVringBase(parts.ring_state()),
@@ -139,8 +151,10 @@ impl Command {
             R::SetBackendReqFd => Self::SetBackendReqFd(parts.fd()?),
             R::GetConfig => Self::GetConfig(parts.config()?.span),
             R::SetConfig => Self::SetConfig(parts.config_write()?),
-            R::GetInflightFd => Self::GetInflightFd(parts.inflight()),
-            R::SetInflightFd => Self::SetInflightFd(parts.inflight(), parts.fd()?),
+            R::GetInflightFd => Self::GetInflightFd(InflightArea::decode(&mut parts.fields, payload_len)),
+            R::SetInflightFd => {
+                Self::SetInflightFd(InflightArea::decode(&mut parts.fields, payload_len), parts.fd()?)
+            }
             R::ResetDevice => Self::ResetDevice,
             R::VringKick => Self::VringKick(parts.ring_state().ring),
             R::GetMaxMemSlots => Self::GetMaxMemSlots,
@@ -188,12 +202,11 @@ impl Parts<'_> {
 
     /// Bits 0 to 7 are the ring, bit 8 says that there is no descriptor.
     fn ring_fd(&mut self) -> Result<RingFd, WireError> {
-        const NO_FD: u64 = 1 << 8;
         let value = self.fields.u64();
-        if value & !(NO_FD | 0xff) != 0 {
+        if value & !(RingFd::NO_FD | 0xff) != 0 {
             return Err(self.wrong(value));
         }
-        if (value & NO_FD == 0) == self.fds.is_empty() {
+        if (value & RingFd::NO_FD == 0) == self.fds.is_empty() {
             return Err(WireError::Descriptors { request: self.request, found: self.fds.len() });
         }
         Ok(RingFd { ring: (value & 0xff) as u32, fd: self.fds.pop() })
@@ -238,17 +251,6 @@ impl Parts<'_> {
             Ok(write)
         } else {
             Err(self.wrong(write.span.len.into()))
-        }
-    }
-
-    fn inflight(&mut self) -> InflightArea {
-        let fields = &mut self.fields;
-        InflightArea {
-            len: fields.u64(),
-            offset: fields.u64(),
-            rings: fields.u16(),
-            ring_size: fields.u16(),
-            structure_len: self.payload_len,
         }
     }
 
