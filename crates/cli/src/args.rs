@@ -49,6 +49,9 @@ pub(crate) struct ServeOptions {
     pub(crate) device: String,
     #[command(flatten)]
     pub(crate) way: Way,
+    /// Over vhost-user: as a PCI function tunnelled over a virtqueue, for User-Mode Linux; what is no virtio device is always so
+    #[arg(long, conflicts_with = "vfio_user")]
+    pub(crate) pci_tunnel: bool,
     /// Over vhost-user: which files a client's memory may be in
     #[arg(long, value_enum, default_value_t = MemoryFiles::Sealed)]
     pub(crate) memory_files: MemoryFiles,

@@ -1,6 +1,7 @@
 //! `vioduct serve`: a device for virtual machine monitors in other processes.
 
 mod inherited;
+mod tunnel;
 mod vfio_user;
 mod vhost_user;
 
@@ -14,6 +15,7 @@ use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::thread;
+use vhost_user::Shape;
 use vioduct_virtio_device::Options;
 
 /// Where clients come from.
@@ -60,8 +62,9 @@ struct Served {
 pub(crate) fn run(options: &ServeOptions) -> Result<(), Failure> {
     let (device, device_options) = registry::find(&options.device)?;
     let served = Served { device, options: device_options };
+    let shape = if options.pci_tunnel { Shape::Tunnel } else { Shape::Itself };
     match (&options.way.vhost_user, &options.way.vfio_user) {
-        (Some(door), _) => vhost_user::serve(served, door, options.memory_files),
+        (Some(door), _) => vhost_user::serve(served, shape, door, options.memory_files),
         (None, Some(door)) => vfio_user::serve(&served, door),
         (None, None) => Err(Failure::Usage("say how: --vhost-user PATH or --vfio-user PATH".to_owned())),
     }

@@ -3,7 +3,7 @@
 
 use rustix::io::{FdFlags, fcntl_setfd};
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -58,6 +58,7 @@ fn it_says_that_it_is_ready_takes_clients_and_ends_well_on_sigterm() {
         ("virtio-demo", "vfio-user"),
         ("pci-demo", "vfio-user"),
         ("entropy", "vhost-user"),
+        ("pci-demo", "vhost-user"),
     ] {
         let folder = Folder::new("serve");
         let (mut child, line) = serve(device, protocol, &folder.socket());
@@ -71,6 +72,34 @@ fn it_says_that_it_is_ready_takes_clients_and_ends_well_on_sigterm() {
         assert!(matches!(client.read(&mut [0]), Ok(0) | Err(_)), "{device}: the connection ends");
         assert!(!folder.socket().exists(), "{device}: the socket file is removed");
     }
+}
+
+#[test]
+fn a_virtio_device_is_tunnelled_if_told_so() {
+    let folder = Folder::new("tunnel");
+    let socket = folder.socket();
+    let mut command = command(&["virtio-demo", "--pci-tunnel", "--vhost-user", socket.to_str().unwrap()]);
+    let mut child = command.spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, format!("ready virtio-demo vhost-user {}\n", socket.display()));
+    assert_eq!(queue_count(&socket), 2, "commands and interrupts, where the device itself has one queue");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+/// Asks the server how many queues there are: vhost-user's GET_QUEUE_NUM, for which MQ is agreed on first.
+fn queue_count(socket: &Path) -> u64 {
+    let mut client = UnixStream::connect(socket).unwrap();
+    let message = |request: u32, payload: &[u8]| {
+        let header = [request, 1, payload.len() as u32].map(u32::to_ne_bytes);
+        [header.as_flattened(), payload].concat()
+    };
+    client.write_all(&message(16, &1u64.to_ne_bytes())).unwrap();
+    client.write_all(&message(17, &[])).unwrap();
+    let mut reply = [0; 20];
+    client.read_exact(&mut reply).unwrap();
+    u64::from_ne_bytes(*reply.last_chunk().unwrap())
 }
 
 #[test]
@@ -94,7 +123,8 @@ fn what_cannot_be_served_is_a_usage_error_that_says_what_can() {
         (&["virtio-tset", "--vhost-user", "/tmp/x"][..], "Did you mean `virtio-test`?"),
         (&["virtio-test,fromat=echo", "--vhost-user", "/tmp/x"][..], "did you mean `format`?"),
         (&["virtio-test,format=both", "--vhost-user", "/tmp/x"][..], "factorial"),
-        (&["pci-demo", "--vhost-user", "/tmp/x"][..], "--vfio-user"),
+        (&["pci-demo,x=1", "--vhost-user", "/tmp/x"][..], "it has none"),
+        (&["virtio-demo", "--vfio-user", "/tmp/x", "--pci-tunnel"][..], "--pci-tunnel"),
         (&["virtio-demo"][..], "--vhost-user"),
         (&["virtio-demo", "--vhost-user", "/tmp/x", "--vfio-user", "/tmp/y"][..], "--vfio-user"),
         (&["pci-demo,x=1", "--vfio-user", "/tmp/x"][..], "it has none"),

@@ -114,7 +114,8 @@ impl<F: PciFunction + ?Sized> PciFunction for Box<F> {
     }
 }
 
-/// What a host provides to a function. Memory for DMA is not part of it: a function has that from whoever built it.
+/// What a host provides to a function. Memory for DMA is not part of it: a function has that from whoever built it, and
+/// from hosts that change it as a [`DmaFunction`](crate::DmaFunction).
 #[derive(Debug, Clone)]
 pub struct FunctionHost {
     interrupts: Interrupts,

@@ -8,6 +8,7 @@
 //! | module | what is in it |
 //! |---|---|
 //! | [`function`] | [`PciFunction`], the trait, and what it is given and asked |
+//! | [`dma`] | [`DmaFunction`]: a function whose memory a host may change |
 //! | [`function_spec`] | [`FunctionSpec`]: ids, BARs, capabilities, MSI-X, as declared by a function |
 //! | [`interrupts`] | [`Interrupts`] for functions, [`InterruptSink`] for hosts: INTx and MSI-X |
 //! | [`hosted`] | [`Hosted`]: a function with its configuration space, as a host sees it |
@@ -22,6 +23,7 @@
 
 pub mod bus;
 mod config;
+pub mod dma;
 pub mod error;
 pub mod function;
 pub mod function_spec;
@@ -33,6 +35,7 @@ pub mod traced;
 mod validate;
 
 pub use bus::{Apertures, Bus, Claim, Slot};
+pub use dma::{DmaFunction, RegistersOnly};
 pub use error::{SetupError, StateError};
 pub use function::{BarWindow, BusMaster, CapabilityAction, CapabilityTouch, FunctionHost, PciFunction};
 pub use function_spec::{BarKind, BarSpec, Capability, FunctionSpec, InterruptPin, MsixSpec};

@@ -3,11 +3,11 @@
 use crate::dma::ClientMemory;
 use crate::error::ServeError;
 use crate::feature::Migration;
-use crate::function::{RegistersOnly, Served};
+use crate::function::Served;
 use crate::irqs::Irqs;
 use crate::wire::Refusal;
 use std::sync::Arc;
-use vioduct_pci::{ConfigEffect, Hosted, PciFunction, StateError};
+use vioduct_pci::{ConfigEffect, Hosted, PciFunction, RegistersOnly, StateError};
 use vioduct_state::{Kind, Reader, Writer, open, seal};
 use vioduct_virtio_device::Backend;
 use vioduct_virtio_pci::VirtioPci;

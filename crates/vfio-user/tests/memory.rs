@@ -8,7 +8,7 @@ use rustix::fs::{Mode, OFlags};
 use std::collections::VecDeque;
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex};
-use vioduct_pci::{BarSpec, FunctionHost, FunctionSpec, PciFunction};
+use vioduct_pci::{BarSpec, DmaFunction, FunctionHost, FunctionSpec, PciFunction};
 use vioduct_vfio_user::{Device, Served as ServedFunction};
 use vioduct_virtqueue::{Access, IoAddr, Memory};
 
@@ -55,7 +55,9 @@ impl PciFunction for Copier {
     fn reset(&mut self) {}
 }
 
-impl ServedFunction for Copier {
+impl ServedFunction for Copier {}
+
+impl DmaFunction for Copier {
     fn pause(&mut self) {
         self.events.lock().unwrap().push_back("pause");
     }

@@ -5,8 +5,8 @@ mod saved;
 use std::sync::Arc;
 
 use vioduct_pci::{
-    BusMaster, CapabilityAction, CapabilityTouch, FunctionHost, FunctionSpec, InterruptPin, PciFunction,
-    StateError,
+    BusMaster, CapabilityAction, CapabilityTouch, DmaFunction, FunctionHost, FunctionSpec, InterruptPin,
+    PciFunction, StateError,
 };
 use vioduct_spec::pci::{LAST_DEVICE_ID, MODERN_DEVICE_ID, NO_VECTOR, VENDOR_ID, cap};
 use vioduct_spec::{Features, Status, device_type, ring};
@@ -273,6 +273,20 @@ impl<B: Backend> PciFunction for VirtioPci<B> {
 
     fn restore(&mut self, state: &[u8]) -> Result<(), StateError> {
         self.restore_all(state)
+    }
+}
+
+impl<B: Backend> DmaFunction for VirtioPci<B> {
+    fn pause(&mut self) {
+        self.pause();
+    }
+
+    fn replace_memory(&mut self, memory: Arc<dyn Memory>) {
+        self.endpoint.replace_memory(memory);
+    }
+
+    fn resume(&mut self) {
+        self.resume();
     }
 }
 

@@ -55,6 +55,7 @@ const VIRTIO_DEVICE: &str = "crates/virtio-device";
 const DEVICES: &str = "crates/devices/*";
 const VIRTIO_MMIO: &str = "crates/virtio-mmio";
 const VIRTIO_PCI: &str = "crates/virtio-pci";
+const VIRTIO_PCIDEV: &str = "crates/virtio-pcidev";
 const VHOST_KERNEL: &str = "crates/vhost-kernel";
 const VHOST_USER: &str = "crates/vhost-user";
 const VDUSE: &str = "crates/vduse";
@@ -73,6 +74,7 @@ const EVERY_LIBRARY: &[&str] = &[
     DEVICES,
     VIRTIO_MMIO,
     VIRTIO_PCI,
+    VIRTIO_PCIDEV,
     VHOST_KERNEL,
     VHOST_USER,
     VDUSE,
@@ -106,7 +108,8 @@ pub(super) const LAYERS: &[Layer] = &[
     // Never the device side, and the device side never this: only `loopback` and the program see both.
     Layer { folder: VIRTIO_DRIVER, ours: &[SPEC, VIRTQUEUE], in_tests: &[LOOPBACK], ..FREESTANDING },
     Layer { folder: STATE, ..FACING_A_PEER },
-    Layer { folder: PCI, ours: &[SPEC, STATE], ..FACING_A_PEER },
+    // Of virtqueues it knows what memory is: functions access it.
+    Layer { folder: PCI, ours: &[SPEC, VIRTQUEUE, STATE], ..FACING_A_PEER },
     Layer { folder: VIRTIO_DEVICE, ours: &[SPEC, VIRTQUEUE, STATE], in_tests: &[LOOPBACK], ..FACING_A_PEER },
     // A device names no transport and no ring.
     Layer {
@@ -125,6 +128,13 @@ pub(super) const LAYERS: &[Layer] = &[
         folder: VIRTIO_PCI,
         ours: &[SPEC, VIRTQUEUE, PCI, VIRTIO_DEVICE, STATE],
         in_tests: &[LOOPBACK, DEVICES],
+        ..FACING_A_PEER
+    },
+    // A virtio device with a function in it, which may be virtio-pci again; tested by a driver that reaches that through commands.
+    Layer {
+        folder: VIRTIO_PCIDEV,
+        ours: &[SPEC, VIRTQUEUE, PCI, VIRTIO_DEVICE, VIRTIO_PCI, STATE],
+        in_tests: &[LOOPBACK, VIRTIO_DRIVER, DEVICES, PCI_DEVICES],
         ..FACING_A_PEER
     },
     Layer {
