@@ -8,3 +8,4 @@ mod declaration;
 mod hostile;
 mod interrupts;
 mod probe;
+mod saved;
