@@ -8,8 +8,11 @@
 //! | [`window`] | `mmio_window`: a driver that accesses a virtio-mmio window anyhow |
 //! | [`pci`] | `pci_config`: a driver that accesses configuration spaces and BARs anyhow |
 //! | [`restore`] | `restore`: a saved state that nobody saved |
+//! | [`vhost_user`] | `vhost_user_server`: a front-end that says anything |
+//! | [`vfio_user`] | `vfio_user_server`: a client that says anything |
 //!
-//! [`input`] takes bytes apart, [`memory`] is a guest's memory of every kind. The seeds in `seeds/` are written by
+//! [`input`] takes bytes apart, [`memory`] is a guest's memory of every kind, [`shared`] what clients of
+//! other processes share. The seeds in `seeds/` are written by
 //! `cargo run --example seeds`. To run a target:
 //! `cargo +nightly fuzz run <target> fuzz/corpus/<target> fuzz/seeds/<target>`.
 
@@ -20,4 +23,7 @@ pub mod input;
 pub mod memory;
 pub mod pci;
 pub mod restore;
+pub mod shared;
+pub mod vfio_user;
+pub mod vhost_user;
 pub mod window;

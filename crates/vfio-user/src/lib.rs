@@ -42,7 +42,8 @@
 //! # What is not here
 //!
 //! Migration states (the feature is answered as one that there is not), twin sockets, mappable regions, and eventfds to unmask
-//! INTx. A client that shrinks a file which it shared kills this process, as with every protocol that shares memory so.
+//! INTx. A client that shrinks a file which it shared kills this process, as with every protocol that shares memory so; and one
+//! that gives a pipe to be signalled and goes, unless the program ignores SIGPIPE, as Rust has it.
 #![deny(clippy::indexing_slicing, clippy::panic)]
 
 mod assembly;

@@ -24,7 +24,8 @@
 //! Whatever a client sends, it harms itself alone: a message that is not understood ends its connection, a request that cannot be
 //! done is refused by its answer if it asked for one and ends the connection if not, every descriptor is closed in the end, and
 //! nothing waits for one client in the thread of another. One thing takes the client's good will: memory in files that it can
-//! shrink, which [`SharedFiles`] is about.
+//! shrink, which [`SharedFiles`] is about. And one is for the program to leave as Rust has it: SIGPIPE is ignored, or a client
+//! that reads its device's state from a pipe and goes ends the program.
 //!
 //! Whatever a server sends to a front-end, or leaves unsaid, it is not believed and not waited for without end: the connection ends,
 //! and another is sought. A server is trusted with the guest's memory, which it must have, and with nothing else: it learns no

@@ -4,6 +4,8 @@
 //! `unsafe` because it lays rings out in the fuzz memory, which it vouches for.
 #![allow(unsafe_code)]
 
+mod wires;
+
 use std::fs;
 use std::path::Path;
 use vioduct_fuzz::device::{LOG_WRITES, MISPLACED, REMOTE_RING, STEP_LEN};
@@ -13,6 +15,7 @@ use vioduct_fuzz::{input, pci, window};
 use vioduct_spec::mmio;
 use vioduct_spec::pci::common_config;
 use vioduct_virtqueue::{Buffer, DriverQueue, IndirectMemory, IoAddr, RingFormat, RingLayout, RingMemory};
+use wires::Extra;
 
 fn main() -> std::io::Result<()> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds");
@@ -36,6 +39,14 @@ fn main() -> std::io::Result<()> {
             write("pci_config", &format!("{layout}-{features}"), &pci_seed(format, features))?;
             write("restore", &format!("{layout}-{features}"), &restore_seed(format, features))?;
             write("ends", &format!("{layout}-{features}"), &ends_seed(features | packed))?;
+            write("vfio_user_server", &format!("{layout}-{features}"), &wires::vfio_user(format, features))?;
+            let extras = [Extra::Nothing, Extra::Records, Extra::InBand, Extra::State];
+            let extra = extras[usize::from(features / 2)];
+            write(
+                "vhost_user_server",
+                &format!("{layout}-{features}"),
+                &wires::vhost_user(format, features, extra),
+            )?;
         }
         let placed = device_seed(format, 7 | MISPLACED | LOG_WRITES);
         write(&format!("device_{layout}"), "placed", &placed)?;
