@@ -9,9 +9,11 @@
 //! | [`mmio`] | virtio 1.3 §4.2, the register window |
 //! | [`pci`] | virtio 1.3 §4.1, virtio over PCI |
 //! | [`device_type`] | virtio 1.3 §5, device type numbers |
+//! | [`blk`] | virtio 1.3 §5.2, block devices |
 //! | [`demo`], [`mod@test`], [`pci_demo`] | devices of this project |
 #![no_std]
 
+pub mod blk;
 pub mod demo;
 pub mod device_type;
 pub mod features;

@@ -25,6 +25,11 @@ const PREREQUISITES: &[Prerequisite] = &[
         probe: &["c++", "--version"],
         remedy: "install g++ or clang, as the command c++",
     },
+    Prerequisite {
+        name: "QEMU's storage daemon (a vhost-user server that is not ours)",
+        probe: &["qemu-storage-daemon", "--version"],
+        remedy: "apt-get install qemu-utils",
+    },
 ];
 
 /// Every prerequisite counts as a test.
