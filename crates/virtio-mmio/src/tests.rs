@@ -339,3 +339,45 @@ proptest! {
         prop_assert_eq!(machine.read(mmio::STATUS), 0);
     }
 }
+
+#[test]
+fn a_window_goes_on_elsewhere() {
+    let (mut here, mut queue) = Machine::live(Features::NONE);
+    here.request(&mut queue, 0);
+    here.write(mmio::DEVICE_FEATURES_SEL, 1);
+    let state = here.window.save().unwrap();
+    let line = Line::default();
+    let window = Mmio::new(Inline::auto(Answering), here.memory.clone(), Box::new(line.clone()));
+    let mut there = Machine { window, line, memory: here.memory.clone() };
+    there.window.restore(&state).unwrap();
+    let registers = [mmio::DEVICE_FEATURES, mmio::QUEUE_READY, mmio::STATUS, mmio::INTERRUPT_STATUS];
+    assert_eq!(registers.map(|offset| here.read(offset)), registers.map(|offset| there.read(offset)));
+    assert_eq!(there.levels(), [Level::High], "the line follows");
+    there.write(mmio::INTERRUPT_ACK, 1);
+    there.window.endpoint_mut().resume();
+    assert!(queue.get().unwrap().is_some());
+    there.request(&mut queue, 0);
+    assert!(queue.get().unwrap().is_some(), "from where it stood");
+    assert_eq!(there.window.restore(&state).unwrap_err(), vioduct_virtio_device::RestoreError::InUse);
+    assert_eq!(there.read(mmio::STATUS), 15);
+}
+
+#[test]
+fn row75_damaged_windows_are_refused_or_taken_over_whole() {
+    let (mut here, _queue) = Machine::live(Features::NONE);
+    let state = here.window.save().unwrap();
+    for len in 0..state.len() {
+        let mut there = Machine::new();
+        assert!(there.window.restore(&state[..len]).is_err(), "{len}");
+        assert_eq!(there.read(mmio::STATUS), 0);
+    }
+    for at in 0..state.len() {
+        let mut damaged = state.clone();
+        damaged[at] ^= 0xff;
+        let mut there = Machine::new();
+        let refused = there.window.restore(&damaged).is_err();
+        there.window.endpoint_mut().resume();
+        there.write(mmio::QUEUE_NOTIFY, 0);
+        assert!(!refused || there.read(mmio::STATUS) == 0, "byte {at}");
+    }
+}

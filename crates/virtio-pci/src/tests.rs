@@ -7,4 +7,5 @@ mod interrupts;
 mod notify;
 mod registers;
 mod rig;
+mod saved;
 mod window;

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use vioduct_pci::registers::{BAR0, COMMAND, COMMAND_MEMORY};
-use vioduct_pci::{Apertures, Bus, Claim, Hosted, NoInterrupts, Slot};
+use vioduct_pci::{Apertures, Bus, Claim, Hosted, NoInterrupts, PciFunction, Slot};
 use vioduct_spec::pci_demo::{BAR0_LEN, REG_VALUE};
 
 use crate::PciDemo;
@@ -113,5 +113,16 @@ proptest! {
                 model = written;
             }
         }
+    }
+}
+
+#[test]
+fn a_saved_register_goes_on_elsewhere() {
+    let (mut here, mut there) = (hosted(), hosted());
+    here.bar_write(0, REG_VALUE, &0x1333_u32.to_le_bytes());
+    there.restore(&here.save().unwrap()).unwrap();
+    assert_eq!(value(&mut there), 0x1333);
+    for wrong in [&[][..], &[0; 3], &[0; 5]] {
+        assert!(there.function_mut().restore(wrong).is_err());
     }
 }

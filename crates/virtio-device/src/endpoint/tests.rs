@@ -2,6 +2,7 @@
 
 mod config;
 mod queues;
+mod saved;
 mod state;
 mod status;
 

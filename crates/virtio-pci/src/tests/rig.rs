@@ -144,6 +144,11 @@ impl Ram {
         Ok(start..start + len as usize)
     }
 
+    /// What another has in it.
+    pub(crate) fn copy_from(&self, other: &Self) {
+        self.0.lock().unwrap().copy_from_slice(&other.0.lock().unwrap());
+    }
+
     fn put(&self, at: u64, data: &[u8]) {
         self.write(IoAddr(at), data).unwrap();
     }
