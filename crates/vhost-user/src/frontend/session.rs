@@ -20,6 +20,8 @@ pub(super) struct Session {
     /// `None` while there is none.
     pub(super) remote: Option<Remote>,
     pub(super) absence: Option<Absence>,
+    /// When it came, and how long it had been sought: one that goes at once has not been there.
+    arrival: Option<(Instant, Seeking)>,
     pub(super) regions: Vec<SharedRegion>,
     pub(super) memory: Option<Arc<dyn Memory>>,
     pub(super) features: Option<Features>,
@@ -37,11 +39,38 @@ struct Records {
 
 /// A server that is gone.
 pub(super) struct Absence {
-    since: Instant,
     /// When to look for it next; `None`: never.
     next: Option<Instant>,
-    pause: Duration,
+    seeking: Seeking,
     pub(super) reason: String,
+}
+
+/// How a server is sought.
+#[derive(Clone, Copy)]
+struct Seeking {
+    since: Instant,
+    /// Before the next attempt but one.
+    pause: Duration,
+}
+
+impl Seeking {
+    fn begin(patience: &Patience) -> Self {
+        Self { since: Instant::now(), pause: patience.first_pause }
+    }
+
+    /// When to look next, if there is still time.
+    fn next(&mut self, patience: &Patience) -> Option<Instant> {
+        let now = Instant::now();
+        let next = now + self.pause;
+        self.pause = (self.pause * 2).min(patience.longest_pause);
+        (now.duration_since(self.since) < patience.absence).then_some(next)
+    }
+}
+
+/// What to do about a server that is not there for long.
+fn overdue(reason: &dyn std::fmt::Display, patience: &Patience) -> String {
+    let limit = patience.absence;
+    format!("{reason}; it has not served for {limit:?}: start it again, and reset the device")
 }
 
 impl Session {
@@ -59,6 +88,7 @@ impl Session {
             origin,
             remote: None,
             absence: None,
+            arrival: None,
             regions,
             memory: None,
             features: None,
@@ -130,9 +160,16 @@ impl Session {
         }
         ears.close();
         tracing::warn!(device = self.info.name, "{reason}");
-        let now = Instant::now();
-        let pause = self.patience.first_pause;
-        let mut absence = Absence { since: now, next: Some(now), pause, reason: reason.to_string() };
+        let patience = &self.patience;
+        let (seeking, next) = match self.arrival.take() {
+            Some((came, mut seeking)) if came.elapsed() < patience.longest_pause => {
+                let next = seeking.next(patience);
+                (seeking, next)
+            }
+            _ => (Seeking::begin(patience), Some(Instant::now())),
+        };
+        let words = if next.is_some() { reason.to_string() } else { overdue(reason, patience) };
+        let mut absence = Absence { next, seeking, reason: words };
         if !self.origin.can_dial() {
             absence.reason =
                 format!("{reason}, and was reached by a socket that cannot be dialled: start both anew");
@@ -168,21 +205,17 @@ impl Session {
         match outcome {
             Ok(()) => {
                 tracing::info!(device = self.info.name, "the vhost-user server is back");
+                self.arrival = Some((Instant::now(), absence.seeking));
                 self.absence = None;
                 ears.call_all();
             }
-            Err(trouble) if absence.since.elapsed() < self.patience.absence => {
-                absence.reason = trouble.to_string();
-                absence.next = Some(Instant::now() + absence.pause);
-                absence.pause = (absence.pause * 2).min(self.patience.longest_pause);
-            }
             Err(trouble) => {
-                let limit = self.patience.absence;
-                absence.reason = format!(
-                    "{trouble}; it has been gone for {limit:?}: start it again, and reset the device"
-                );
-                absence.next = None;
-                ears.needs_reset(&absence.reason);
+                absence.next = absence.seeking.next(&self.patience);
+                absence.reason = trouble.to_string();
+                if absence.next.is_none() {
+                    absence.reason = overdue(&trouble, &self.patience);
+                    ears.needs_reset(&absence.reason);
+                }
             }
         }
     }
@@ -198,8 +231,8 @@ impl Session {
         if let Some(absence) = &mut self.absence
             && self.origin.can_dial()
         {
-            let now = Instant::now();
-            (absence.since, absence.next, absence.pause) = (now, Some(now), self.patience.first_pause);
+            absence.seeking = Seeking::begin(&self.patience);
+            absence.next = Some(Instant::now());
             ears.bell.signal();
         }
     }

@@ -1,6 +1,7 @@
 //! What the test programs share, each of which uses a part of it: a server, raw messages, a small front-end.
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub(crate) mod back;
 pub(crate) mod devices;
 pub(crate) mod front;
 pub(crate) mod payloads;
