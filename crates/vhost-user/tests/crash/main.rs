@@ -1,6 +1,7 @@
 //! The serving process is killed at random points under load and started again: every request is completed, and completed once.
 #![allow(clippy::unwrap_used)]
 
+mod behind_frontend;
 #[path = "../rig/mod.rs"]
 mod rig;
 
