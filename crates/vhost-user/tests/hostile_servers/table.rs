@@ -182,6 +182,16 @@ fn row63_answers_that_are_none_end_the_connection() {
     }
 }
 
+/// The index of a split ring has 16 bits.
+#[test]
+fn row63_a_base_that_no_split_ring_can_have_ends_the_connection() {
+    let _alone = alone();
+    let back = Back::new(GET_VRING_BASE, answer(words(&[0, 0x1_0000])));
+    let patience = Patience { call: Duration::from_millis(20), ..client::PATIENCE };
+    let error = Client::patient(&back.path, patience).unwrap().live(Features::NONE).unwrap_err();
+    assert!(error.contains("GetVringBase with a field of 0x10000"), "{error}");
+}
+
 /// A server that answers as it should does not fail.
 #[test]
 fn row63_a_good_server_is_served() {
