@@ -2,7 +2,7 @@
 //!
 //! | module | what is in it |
 //! |---|---|
-//! | [`seal`] | [`seal()`] and [`open`]: a whole state with its length and checksum; [`claimed_len`] for those who receive one |
+//! | [`sealed`] | [`seal`] and [`open`]: a whole state with its length and checksum; [`claimed_len`] for those who receive one |
 //! | [`writer`] | [`Writer`]: numbers, bytes and blocks, one after the other |
 //! | [`reader`] | [`Reader`]: the same in the same order, checked |
 //! | [`error`] | [`LoadError`]: why a state is refused |
@@ -35,12 +35,12 @@
 
 pub mod error;
 pub mod reader;
-pub mod seal;
+pub mod sealed;
 #[cfg(test)]
 mod tests;
 pub mod writer;
 
 pub use error::{Kind, LoadError};
 pub use reader::Reader;
-pub use seal::{MAX_LEN, claimed_len, open, seal};
+pub use sealed::{MAX_LEN, claimed_len, open, seal};
 pub use writer::Writer;

@@ -32,6 +32,15 @@
 //! memory and touches a region. Access to memory that a client does not share ends with it, so a request that was under way by
 //! messages leaves the device in need of a reset.
 //!
+//! # Migration
+//!
+//! A function that can be saved ([`is_saveable`](vioduct_pci::PciFunction::is_saveable)), as every virtio device and `pci-demo` can,
+//! offers VFIO's states RUNNING, STOP, STOP_COPY, RESUMING and ERROR. In all but RUNNING its queues stand still, it reaches for no
+//! memory, and what interrupts waits; registers answer, so that a client can set up the device that it restores. The data are a
+//! sealed state ([`vioduct_state`]) of all that a guest can have changed, and of the vectors that wait for an eventfd. One that is
+//! damaged, or of another device, leads to ERROR with the device in reset, and VFIO_USER_DEVICE_RESET out of it. A migration ends
+//! with its client: the next one finds the device RUNNING.
+//!
 //! # QEMU
 //!
 //! `vfio-user-pci` of QEMU 11.1.3 was tried under TCG with Linux 7.2: a function of registers, and `virtio_rng` over virtio-pci
@@ -41,8 +50,7 @@
 //!
 //! # What is not here
 //!
-//! Migration states (the feature is answered as one that there is not), twin sockets, mappable regions, and eventfds to unmask
-//! INTx. A client that shrinks a file which it shared kills this process, as with every protocol that shares memory so; and one
+//! Twin sockets, mappable regions, eventfds to unmask INTx, and of migration the optional states (RUNNING_P2P, PRE_COPY). A client that shrinks a file which it shared kills this process, as with every protocol that shares memory so; and one
 //! that gives a pipe to be signalled and goes, unless the program ignores SIGPIPE, as Rust has it.
 #![deny(clippy::indexing_slicing, clippy::panic)]
 

@@ -9,7 +9,7 @@ const KIND: Kind = Kind(*b"MMIO");
 const VERSION: u16 = 1;
 
 impl<B: Backend> Mmio<B> {
-    /// Pauses, and returns the window and its device, as a state to be sealed ([`vioduct_state::seal()`]).
+    /// Pauses, and returns the window and its device, as a state to be sealed ([`vioduct_state::seal`]).
     /// [`Endpoint::resume`](vioduct_virtio_device::Endpoint::resume) goes on here; [`restore`](Self::restore) and `resume` go on
     /// elsewhere.
     ///

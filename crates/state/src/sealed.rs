@@ -27,7 +27,7 @@ pub fn seal(state: &[u8]) -> Vec<u8> {
 /// What was sealed.
 ///
 /// # Errors
-/// If `sealed` is not the whole of what [`seal()`] has made, or made by a program of another version.
+/// If `sealed` is not the whole of what [`seal`] has made, or made by a program of another version.
 pub fn open(sealed: &[u8]) -> Result<&[u8], LoadError> {
     let len = claimed_len(sealed)?.ok_or(LoadError::Truncated)?;
     let have = sealed.len() as u64;
