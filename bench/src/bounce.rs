@@ -3,8 +3,9 @@
 //! `unsafe` because ring memory is handed to the driver end, and requests are written and replies read where they are.
 #![allow(unsafe_code)]
 
+use crate::cores::{pin, processor};
 use crate::guest::Ram;
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use rustix::thread::{CpuSet, sched_getaffinity};
 use std::hint::spin_loop;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -145,20 +146,5 @@ fn echo(mut queue: Queue, stop: &AtomicBool) {
         } else {
             spin_loop();
         }
-    }
-}
-
-/// The `number`th of the processors that this thread may use, alone.
-fn processor(allowed: &CpuSet, number: usize) -> Option<CpuSet> {
-    let processor = (0..CpuSet::MAX_CPU).filter(|processor| allowed.is_set(*processor)).nth(number)?;
-    let mut alone = CpuSet::new();
-    alone.set(processor);
-    Some(alone)
-}
-
-/// Keeps this thread on `processors`, if they are known: unpinned threads make a benchmark worse, not wrong.
-fn pin(processors: Option<CpuSet>) {
-    if let Some(processors) = processors {
-        let _ = sched_setaffinity(None, &processors);
     }
 }

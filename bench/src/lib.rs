@@ -11,12 +11,16 @@
 //! | [`driver_end`] | add and get: against `virtio-drivers` |
 //! | [`peer_driver`] | what `virtio-drivers` needs around it |
 //! | [`bounce`] | both of our ends, on two cores |
+//! | [`attach`] | devices in other processes: their start, their memory, requests and accesses |
 //! | [`checks`] | our device end with and without its checks, as two programs |
+//! | [`cores`] | processors for threads of their own |
 //! | [`report`] | rows, as a table or as JSON |
 
+pub mod attach;
 pub mod bounce;
 pub mod checks;
 pub mod contest;
+pub mod cores;
 pub mod device_end;
 pub mod driver_end;
 pub mod guest;

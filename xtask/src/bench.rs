@@ -9,7 +9,7 @@ use crate::process;
 use crate::workspace::Workspace;
 
 /// The benchmarks: each is a binary of that name in the bench crate.
-const BENCHMARKS: [&str; 1] = ["ring"];
+const BENCHMARKS: [&str; 2] = ["attach", "ring"];
 
 /// The command line of `bench`.
 #[derive(Debug, Args)]
