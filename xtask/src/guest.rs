@@ -68,6 +68,7 @@ pub(crate) fn provision() -> Result<Kit> {
     let qemu = guest(&kernel::prepare_stock(&place, &tree, &found, source)?)?;
     let emulator = qemu::provision(&place, &tree, &found, packages)?;
     let kit = Kit { found, uml, qemu, emulator };
+    place.make_current(&kit.found.key())?;
     kit.save(&place)?;
     Ok(kit)
 }

@@ -1,9 +1,10 @@
-//! `cargo xtask test`: prerequisites, fuzz smoke, every test, and the embedded labs, with one summary.
+//! `cargo xtask test`: prerequisites, fuzz smoke, every test, the embedded labs and real guests, with one summary.
 //!
 //! Every step runs, whatever the ones before it came to. A step that could not run is counted as skipped and
 //! said so, and where `CI=true` a skipped prerequisite is a failure: a test that did not run has not passed.
 
 mod fuzz;
+mod guests;
 mod labs;
 mod prerequisites;
 mod suite;
@@ -38,6 +39,8 @@ enum Step {
     Cargo,
     /// The embedded labs, through the program as a user runs it
     Labs,
+    /// The labs in real guests, and the tests that need one; provisions the guest kit
+    Guests,
 }
 
 impl Step {
@@ -47,6 +50,7 @@ impl Step {
             Self::Fuzz => "fuzz smoke",
             Self::Cargo => "cargo test",
             Self::Labs => "embedded labs",
+            Self::Guests => "real guests",
         }
     }
 
@@ -56,6 +60,7 @@ impl Step {
             Self::Fuzz => fuzz::smoke(workspace, options.fuzz_seconds),
             Self::Cargo => suite::run(workspace),
             Self::Labs => labs::run(workspace),
+            Self::Guests => guests::run(workspace),
         }
     }
 }

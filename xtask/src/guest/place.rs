@@ -54,6 +54,19 @@ impl Place {
         self.root.join("kit.json")
     }
 
+    /// Has `current` lead to the products of one set of versions: for people, and for commands in documents.
+    pub(super) fn make_current(&self, key: &str) -> Result<()> {
+        let (link, new) = (self.root.join("current"), self.root.join("current.new"));
+        if std::fs::read_link(&link).is_ok_and(|target| target == Path::new(key)) {
+            return Ok(());
+        }
+        // A link that a killed run left.
+        let _ = std::fs::remove_file(&new);
+        std::os::unix::fs::symlink(key, &new)
+            .and_then(|()| std::fs::rename(&new, &link))
+            .with_context(|| format!("cannot link {}", link.display()))
+    }
+
     /// Finished products of one set of versions.
     pub(super) fn products(&self, key: &str) -> Result<PathBuf> {
         let folder = self.root.join(key);

@@ -1,5 +1,6 @@
 //! The embedded labs, through the program as a user runs it.
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -14,12 +15,7 @@ const RINGS: [&str; 2] = ["split", "packed"];
 
 /// Every lab over every transport and ring counts as one test.
 pub(super) fn run(workspace: &Workspace) -> Result<Counts> {
-    let mut build = cargo(&workspace.root);
-    build.args(["build", "--release", "--locked", "--package", "vioduct"]);
-    if !process::succeeds(&mut build)? {
-        bail!("the program does not build");
-    }
-    let program = workspace.build.join("release/vioduct");
+    let program = program(workspace)?;
     let mut counts = Counts::default();
     for transport in TRANSPORTS {
         for ring in RINGS {
@@ -43,8 +39,18 @@ pub(super) fn run(workspace: &Workspace) -> Result<Counts> {
     Ok(counts)
 }
 
+/// The program, built.
+pub(super) fn program(workspace: &Workspace) -> Result<PathBuf> {
+    let mut build = cargo(&workspace.root);
+    build.args(["build", "--release", "--locked", "--package", "vioduct"]);
+    if !process::succeeds(&mut build)? {
+        bail!("the program does not build");
+    }
+    Ok(workspace.build.join("release/vioduct"))
+}
+
 /// Prints a line for each lab. The program must agree with its own report.
-fn judge(variant: &str, succeeded: bool, output: &str) -> Counts {
+pub(super) fn judge(variant: &str, succeeded: bool, output: &str) -> Counts {
     let labs = match reports(output) {
         Ok(labs) => labs,
         Err(error) => {

@@ -1,5 +1,7 @@
 //! `cargo test` over the whole workspace, its totals read from its own words.
 
+use std::process::Command;
+
 use anyhow::Result;
 
 use super::Counts;
@@ -10,8 +12,21 @@ use crate::workspace::Workspace;
 pub(super) fn run(workspace: &Workspace) -> Result<Counts> {
     let mut command = cargo(&workspace.root);
     command.args(["test", "--workspace", "--locked", "--no-fail-fast"]);
+    count(&mut command)
+}
+
+/// The tests that boot guests of the kit.
+pub(super) fn run_guests(workspace: &Workspace) -> Result<Counts> {
+    let mut command = cargo(&workspace.root);
+    command.args(["test", "--package", "vioduct", "--features", "guest-tests", "--test", "guests"]);
+    command.args(["--locked", "--no-fail-fast"]);
+    count(&mut command)
+}
+
+/// What the tests of a command came to.
+fn count(command: &mut Command) -> Result<Counts> {
     let mut counts = Counts::default();
-    let succeeded = process::stream(&mut command, |line| {
+    let succeeded = process::stream(command, |line| {
         if let Some(more) = test_result(line) {
             counts += more;
         }

@@ -1,6 +1,7 @@
 //! What the doctor looks at.
 
 use super::Finding;
+use crate::guests::Kit;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::process::Command;
@@ -18,6 +19,7 @@ pub(super) fn all() -> Vec<Finding> {
         node("vhost-vsock", "/dev/vhost-vsock", "modprobe vhost_vsock"),
         node("tun", "/dev/net/tun", "modprobe tun"),
         node("vduse", "/dev/vduse/control", "modprobe vduse (kernel option VDPA_USER)"),
+        guest_kit(),
         qemu(),
         huge_pages(),
     ]
@@ -56,6 +58,14 @@ fn node(name: &'static str, path: &'static str, load: &str) -> Finding {
             Finding::limited(name, format!("{path} is not for this user"), "run as root, or change its mode")
         }
         Err(error) => Finding::limited(name, format!("{path}: {error}"), load),
+    }
+}
+
+fn guest_kit() -> Finding {
+    const NAME: &str = "guest-kit";
+    match Kit::load() {
+        Ok(kit) => Finding::ok(NAME, format!("Linux {} for --on uml and --on qemu", kit.release())),
+        Err(failure) => Finding::missing(NAME, failure.into_message(), "labs run on loopback without it"),
     }
 }
 

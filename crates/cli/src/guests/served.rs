@@ -12,7 +12,9 @@ use vioduct_pci::{BusMaster, FunctionHost, FunctionSpec, PciFunction};
 use vioduct_spec::Features;
 use vioduct_vfio_user as vfio_user;
 use vioduct_vhost_user as vhost_user;
-use vioduct_virtio_device::{Meter, QueueStats, Workers};
+use vioduct_vhost_user::SharedFiles;
+use vioduct_virtio_device::{Backend, Meter, QueueStats, Workers};
+use vioduct_virtio_pcidev::{PciDev, SetupError, Tunnel};
 
 /// A server at a socket, until it is dropped.
 pub(super) struct Server {
@@ -26,7 +28,7 @@ pub(super) struct Server {
 pub(super) enum Counts {
     Registers(Arc<Accesses>),
     /// Of the device of the last client.
-    Queue(Arc<Mutex<Option<Meter>>>),
+    Queue(LastMeter),
 }
 
 /// Accesses to a function's BARs.
@@ -59,24 +61,55 @@ impl Server {
         Self::start(counts, move || stopper.stop(), move || server.run().map_err(|error| error.to_string()))
     }
 
+    /// A plain PCI function in a tunnel over vhost-user, made anew for every client.
+    pub(super) fn tunnelled_function<F: PciFunction + 'static>(
+        socket: &Path,
+        files: SharedFiles,
+        function: impl Fn() -> F + Send + Sync + 'static,
+    ) -> Result<Self, Failure> {
+        let accesses = Arc::<Accesses>::default();
+        let counts = Counts::Registers(accesses.clone());
+        Self::over_vhost_user(socket, files, counts, move || {
+            let function = Counted { function: function(), accesses: accesses.clone() };
+            tunnel(PciDev::registers(function))
+        })
+    }
+
+    /// A virtio device as a virtio-pci function in such a tunnel.
+    pub(super) fn tunnelled_virtio(
+        socket: &Path,
+        files: SharedFiles,
+        model: impl Fn() -> Result<Model, Failure> + Send + Sync + 'static,
+        ring: Ring,
+    ) -> Result<Self, Failure> {
+        let meter = LastMeter::default();
+        let counts = Counts::Queue(meter.clone());
+        let device = move || tunnel(PciDev::virtio(metered(&model, ring, &meter)?));
+        Self::over_vhost_user(socket, files, counts, device)
+    }
+
     /// A virtio device over vhost-user, made anew for every client.
     pub(super) fn vhost_user(
         socket: &Path,
-        shared_files: vhost_user::SharedFiles,
+        files: SharedFiles,
         model: impl Fn() -> Result<Model, Failure> + Send + Sync + 'static,
         ring: Ring,
+    ) -> Result<Self, Failure> {
+        let meter = LastMeter::default();
+        let counts = Counts::Queue(meter.clone());
+        Self::over_vhost_user(socket, files, counts, move || metered(&model, ring, &meter))
+    }
+
+    fn over_vhost_user<B: Backend + 'static>(
+        socket: &Path,
+        shared_files: SharedFiles,
+        counts: Counts,
+        device: impl Fn() -> Result<B, String> + Send + Sync + 'static,
     ) -> Result<Self, Failure> {
         let limits = vhost_user::Limits { shared_files, ..vhost_user::Limits::default() };
         let server =
             vhost_user::Server::listen(socket).map_err(failed("serve the device"))?.with_limits(limits);
         let stopper = server.stopper();
-        let meter = Arc::<Mutex<Option<Meter>>>::default();
-        let counts = Counts::Queue(meter.clone());
-        let device = move || {
-            let workers = workers(model().map_err(Failure::into_message)?, ring);
-            *meter.lock().unwrap_or_else(PoisonError::into_inner) = Some(workers.meter());
-            Ok::<_, String>(workers)
-        };
         Self::start(
             counts,
             move || stopper.stop(),
@@ -129,6 +162,24 @@ impl Counts {
             Self::Queue(_) => None,
         }
     }
+}
+
+/// The meter of the device that was made last.
+type LastMeter = Arc<Mutex<Option<Meter>>>;
+
+/// A device whose meter is left where it is read.
+fn metered(
+    model: impl Fn() -> Result<Model, Failure>,
+    ring: Ring,
+    meter: &LastMeter,
+) -> Result<Workers<Model>, String> {
+    let workers = workers(model().map_err(Failure::into_message)?, ring);
+    *meter.lock().unwrap_or_else(PoisonError::into_inner) = Some(workers.meter());
+    Ok(workers)
+}
+
+fn tunnel(device: Result<PciDev, SetupError>) -> Result<Tunnel<Workers<PciDev>>, String> {
+    Ok(Tunnel::new(device.map_err(|error| error.to_string())?, Workers::new))
 }
 
 /// A device's threads, offering the layout that was asked for and not the other.

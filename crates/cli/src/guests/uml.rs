@@ -1,4 +1,5 @@
-//! User-Mode Linux: a kernel that is an ordinary program, whose virtio devices are vhost-user sockets.
+//! User-Mode Linux: a kernel that is an ordinary program, whose virtio devices are vhost-user sockets. It has PCI functions, too,
+//! each in a tunnel through such a device.
 
 use super::Kit;
 use super::labs::GuestLab;
@@ -9,10 +10,17 @@ use crate::labs::Setup;
 use std::path::Path;
 use std::process::Command;
 use std::sync::mpsc::Sender;
+use vioduct_pci_demo::PciDemo;
 use vioduct_vhost_user::SharedFiles;
 
 /// The memory is a file in a directory of the host's, which nothing seals.
 const MEMORY_FILES: SharedFiles = SharedFiles::Any;
+
+/// What the kernel knows a tunnel by: `CONFIG_UML_PCI_OVER_VIRTIO_DEVICE_ID` of the kit's.
+const TUNNEL_TYPE: u32 = 62;
+const IN_TUNNEL: &str = "tunnelled over vhost-user";
+/// How long a read of a register may take before the kernel gives the tunnel up: a busy host takes its time.
+const TUNNEL_DELAY: &str = "virtio_pcidev.max_delay_us=2000000";
 
 /// Serves the device at a socket that the kernel connects to when it boots.
 pub(super) fn attach(
@@ -24,11 +32,24 @@ pub(super) fn attach(
     let socket = room.join("device.sock");
     let device_type = lab.device_type();
     let model = move || lab.model(device_type, &received);
+    let (server, how, bus_type) = match lab {
+        GuestLab::VhostDemo => {
+            (Server::vhost_user(&socket, MEMORY_FILES, model, setup.ring)?, "over vhost-user", device_type)
+        }
+        GuestLab::PciDemo => {
+            let server = Server::tunnelled_function(&socket, MEMORY_FILES, PciDemo::default)?;
+            (server, IN_TUNNEL, TUNNEL_TYPE)
+        }
+        GuestLab::VirtioDemo | GuestLab::Factorial | GuestLab::Echo => {
+            let server = Server::tunnelled_virtio(&socket, MEMORY_FILES, model, setup.ring)?;
+            (server, IN_TUNNEL, TUNNEL_TYPE)
+        }
+    };
     Ok(Attached {
-        server: Server::vhost_user(&socket, MEMORY_FILES, model, setup.ring)?,
-        how: "over vhost-user".to_owned(),
+        server,
+        how: how.to_owned(),
         arguments: Vec::new(),
-        kernel_words: [format!("virtio_uml.device={}:{device_type}", socket.display())]
+        kernel_words: [format!("virtio_uml.device={}:{bus_type}", socket.display()), TUNNEL_DELAY.to_owned()]
             .into_iter()
             .chain(lab.parameters(device_type))
             .collect(),
