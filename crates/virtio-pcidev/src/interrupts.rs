@@ -75,12 +75,13 @@ impl Outbox {
         Some(Interrupt::Vector(place, message))
     }
 
-    /// There was no buffer after all.
+    /// There was no buffer after all: it is the next again.
     fn put_back(&self, interrupt: Interrupt) {
         let mut waiting = self.lock();
         match interrupt {
             Interrupt::Pin => waiting.pin = true,
             Interrupt::Vector(place, _) => {
+                waiting.next = place;
                 if let Some(line) = waiting.vectors.get_mut(place) {
                     line.waiting = true;
                 }
