@@ -64,7 +64,7 @@ pub(crate) fn run(options: &ServeOptions) -> Result<(), Failure> {
     let served = Served { device, options: device_options };
     let shape = if options.pci_tunnel { Shape::Tunnel } else { Shape::Itself };
     match (&options.way.vhost_user, &options.way.vfio_user) {
-        (Some(door), _) => vhost_user::serve(served, shape, door, options.memory_files),
+        (Some(door), _) => vhost_user::serve(&served, shape, door, options.memory_files),
         (None, Some(door)) => vfio_user::serve(&served, door),
         (None, None) => Err(Failure::Usage("say how: --vhost-user PATH or --vfio-user PATH".to_owned())),
     }

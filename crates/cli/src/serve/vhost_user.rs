@@ -19,20 +19,19 @@ pub(super) enum Shape {
 }
 
 pub(super) fn serve(
-    served: Served,
+    served: &Served,
     shape: Shape,
     door: &Door,
     memory_files: MemoryFiles,
 ) -> Result<(), Failure> {
+    let options = served.options.clone();
     match (served.device.make, shape) {
         (Make::Virtio(make), Shape::Itself) => {
-            let options = served.options.clone();
-            serve_each(&served, door, memory_files, move || make(&options).map(Workers::new))
+            serve_each(served, door, memory_files, move || make(&options).map(Workers::new))
         }
         // A PCI function goes no other way.
         (make, Shape::Itself | Shape::Tunnel) => {
-            let options = served.options.clone();
-            serve_each(&served, door, memory_files, move || tunnelled(make, &options))
+            serve_each(served, door, memory_files, move || tunnelled(make, &options))
         }
     }
 }

@@ -88,3 +88,11 @@ fn a_function_is_not_saved_in_silence() {
     let error = bench.rig.endpoint.backend_mut().save_state().unwrap_err().to_string();
     assert!(error.contains("cannot be saved"), "{error}");
 }
+
+/// Whoever negotiates anew without stopping queues has stopped them so.
+#[test]
+fn negotiation_stops_the_function_with_the_queues() {
+    let mut bench = Bench::new(Features::NONE);
+    bench.rig.endpoint.backend_mut().set_features(Features::VERSION_1).unwrap();
+    assert_eq!(bench.take_events(), [Event::Pause]);
+}
