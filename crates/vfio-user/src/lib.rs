@@ -23,7 +23,8 @@
 //! [`Server::run`] serves on the thread that calls it. The threads of a device reach mapped memory by themselves; memory that
 //! the client did not share, they ask the client for, and whoever waits for an answer receives for all (`link`). A client must
 //! answer such calls while it waits for replies of its own: in particular for that of DMA_UNMAP, which comes once the device
-//! has let go of the memory. One that does not finds the device in need of a reset.
+//! has let go of the memory. One that does not finds the device in need of a reset. A client that knows twin sockets is given one,
+//! and finds all calls there.
 //!
 //! # Clients that go and come back
 //!
@@ -50,7 +51,7 @@
 //!
 //! # What is not here
 //!
-//! Twin sockets, mappable regions, eventfds to unmask INTx, and of migration the optional states (RUNNING_P2P, PRE_COPY). A client that shrinks a file which it shared kills this process, as with every protocol that shares memory so; and one
+//! Mappable regions, eventfds to unmask INTx, and of migration the optional states (RUNNING_P2P, PRE_COPY). A client that shrinks a file which it shared kills this process, as with every protocol that shares memory so; and one
 //! that gives a pipe to be signalled and goes, unless the program ignores SIGPIPE, as Rust has it.
 #![deny(clippy::indexing_slicing, clippy::panic)]
 

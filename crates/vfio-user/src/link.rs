@@ -6,6 +6,9 @@
 //! hand-over between threads, a call made while a command is served cannot wait for itself, and commands are not taken out of
 //! turn. What is queued meanwhile is bounded; a client that sends more than that loses the connection.
 //!
+//! A client may ask for a socket of its own for calls, which is a link of its own on which no commands come: then whoever calls
+//! there receives replies, and nobody receives for the serving thread.
+//!
 //! Nothing here waits for ever: a call has [`CALL_PATIENCE`], sending has [`SEND_PATIENCE`], and everything ends when the
 //! server is stopped.
 
@@ -13,7 +16,10 @@ use crate::assembly::{Assembly, Received};
 use crate::wire::{Command, Header, Kind, Message};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown, sendmsg, shutdown};
+use rustix::net::{
+    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown, SocketFlags, SocketType,
+    sendmsg, shutdown, socketpair,
+};
 use std::collections::{HashMap, VecDeque};
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
@@ -119,6 +125,13 @@ impl Link {
             state: Mutex::default(),
             changed: Condvar::new(),
         }
+    }
+
+    /// A connection beside this one, for calls only, and the client's end of it. `None` if there are no descriptors left.
+    pub(crate) fn twin(&self) -> Option<(Self, OwnedFd)> {
+        let pair = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).ok()?;
+        let (ours, theirs) = pair;
+        Some((Self::new(ours, self.stop.clone()), theirs))
     }
 
     /// The next command, or why there is none any more.

@@ -10,7 +10,7 @@ use crate::link::Link;
 use crate::migration::{MigrationState, Phase};
 use crate::wire::{
     Access, Answer, Capabilities, DmaMap, DmaUnmap, Feature, Kind, MAX_FDS, Message, Payload, Refusal,
-    Request, Shape, SmallWrite, VersionRequest, version_reply,
+    Request, Shape, SmallWrite, TwinSocket, VersionRequest, version_reply,
 };
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, OwnedFd};
@@ -21,6 +21,8 @@ use vioduct_virtio_device::{EventFd, RateLimit};
 pub(crate) struct Session<'a> {
     device: &'a mut Device,
     link: Arc<Link>,
+    /// Where it is asked for memory: its connection, or a socket of its own for that.
+    calls: Arc<Link>,
     /// What it can do, once it has said so.
     client: Option<Capabilities>,
     mappings: Mappings,
@@ -43,7 +45,7 @@ enum Activity {
 #[derive(Default)]
 struct Reply {
     payload: Vec<u8>,
-    fds: Vec<Arc<EventFd>>,
+    fds: Vec<Arc<dyn AsFd>>,
 }
 
 impl From<Payload> for Reply {
@@ -56,6 +58,7 @@ impl<'a> Session<'a> {
     pub(crate) fn new(device: &'a mut Device, link: Arc<Link>) -> Self {
         Self {
             device,
+            calls: link.clone(),
             link,
             client: None,
             mappings: Mappings::default(),
@@ -81,6 +84,7 @@ impl<'a> Session<'a> {
     /// The specification, "Client Disconnection": memory and interrupt descriptors go, and the device's state stays.
     fn finish(&mut self, why: &'static str) {
         self.link.close(why);
+        self.calls.close(why);
         self.device.function().pause();
         self.device.function().replace_memory(ClientMemory::none());
         self.device.irqs().disconnect();
@@ -146,9 +150,14 @@ impl<'a> Session<'a> {
 
     fn version(&mut self, request: &VersionRequest) -> Reply {
         self.client = Some(request.capabilities);
-        let mut common = request.capabilities;
-        common.migration = common.migration.filter(|_| self.device.migration() == Migration::Offered);
-        Reply { payload: version_reply(&common), fds: Vec::new() }
+        let mut agreed = request.capabilities;
+        agreed.migration = agreed.migration.filter(|_| self.device.migration() == Migration::Offered);
+        let twin = agreed.wants_twin_socket().then(|| Link::twin(&self.link)).flatten();
+        let Some((calls, client_end)) = twin else {
+            return Reply { payload: version_reply(&agreed, TwinSocket::Absent), fds: Vec::new() };
+        };
+        self.calls = Arc::new(calls);
+        Reply { payload: version_reply(&agreed, TwinSocket::Offered), fds: vec![Arc::new(client_end)] }
     }
 
     fn dma_map(
@@ -158,7 +167,7 @@ impl<'a> Session<'a> {
         mut fds: Vec<OwnedFd>,
     ) -> Result<Reply, Refusal> {
         let max_data_len = piece_len(client.max_data_xfer_size);
-        let remote = Remote { link: self.link.clone(), max_data_len };
+        let remote = Remote { link: self.calls.clone(), max_data_len };
         self.change_memory(|mappings| mappings.add(map, fds.pop(), remote))?;
         Ok(Reply::default())
     }
@@ -239,6 +248,7 @@ impl<'a> Session<'a> {
             let place = payload.u64(at.offset).u64(at.len.into()).u32(fd_index);
             place.u32(IOEVENTFD).u32(flags).u32(0).u64(at.datamatch.unwrap_or(0))
         });
+        let fds = fds.into_iter().map(|fd| fd as Arc<dyn AsFd>).collect();
         Ok(Reply { payload: payload.into_bytes(), fds })
     }
 

@@ -10,7 +10,7 @@ pub(crate) use request::{
     Access, DmaMap, DmaUnmap, Feature, FeatureAction, IrqAction, IrqData, MigrationRead, Request, SetIrqs,
     SmallWrite,
 };
-pub(crate) use version::{Capabilities, VersionRequest, version_reply};
+pub(crate) use version::{Capabilities, TwinSocket, VersionRequest, version_reply};
 
 use rustix::io::Errno;
 use std::os::fd::OwnedFd;

@@ -33,6 +33,32 @@ pub(crate) struct Capabilities {
     /// Of the protocol before its version 0.1, which knew states and dirty pages by it; some clients go on to send it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) migration: Option<MigrationCapability>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    twin_socket: Option<TwinSocketCapability>,
+}
+
+/// A socket for commands of the server's and their replies: whether the sender knows of it, and, in the reply, which descriptor it
+/// is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct TwinSocketCapability {
+    supported: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fd_index: Option<u64>,
+}
+
+/// Whether a reply comes with a socket for commands of the server's, as its only descriptor.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum TwinSocket {
+    Offered,
+    Absent,
+}
+
+impl Capabilities {
+    /// Whether the sender takes a socket for commands of the server's.
+    pub(crate) fn wants_twin_socket(&self) -> bool {
+        self.max_msg_fds > 0 && self.twin_socket.is_some_and(|twin| twin.supported)
+    }
 }
 
 /// Dirty pages: their length, and how many bytes of bitmap may be asked for at once.
@@ -52,6 +78,7 @@ impl Default for Capabilities {
             pgsizes: PAGE_SIZES,
             write_multiple: false,
             migration: None,
+            twin_socket: None,
         }
     }
 }
@@ -80,7 +107,7 @@ impl VersionRequest {
 }
 
 /// The payload of the reply. The minor version is 0, which every client of the same major version speaks.
-pub(crate) fn version_reply(client: &Capabilities) -> Vec<u8> {
+pub(crate) fn version_reply(client: &Capabilities, twin_socket: TwinSocket) -> Vec<u8> {
     let capabilities = Capabilities {
         max_msg_fds: OFFERED_FDS as u64,
         max_data_xfer_size: MAX_DATA_LEN as u64,
@@ -88,6 +115,10 @@ pub(crate) fn version_reply(client: &Capabilities) -> Vec<u8> {
         pgsizes: PAGE_SIZES,
         write_multiple: client.write_multiple,
         migration: client.migration.map(|_| MIGRATION),
+        twin_socket: match twin_socket {
+            TwinSocket::Offered => Some(TwinSocketCapability { supported: true, fd_index: Some(0) }),
+            TwinSocket::Absent => None,
+        },
     };
     let json = serde_json::to_vec(&VersionData { capabilities })
         .expect("invariant: numbers and booleans have a JSON form");

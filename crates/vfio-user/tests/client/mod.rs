@@ -217,7 +217,7 @@ impl Client {
     }
 
     /// Answers DMA_READ and DMA_WRITE from the memory that is not shared.
-    fn serve(&mut self, call: &Received) {
+    pub(crate) fn serve(&mut self, call: &Received) {
         self.dma_calls += 1;
         let address = u64::from_ne_bytes(call.payload[..8].try_into().unwrap());
         let count = u64::from_ne_bytes(call.payload[8..16].try_into().unwrap()) as usize;
