@@ -3,6 +3,7 @@
 mod framework;
 mod pci_demo;
 mod stage;
+mod vhost_demo;
 mod virtio_demo;
 mod virtio_test;
 
@@ -118,7 +119,7 @@ pub(crate) const LABS: &[Lab] = &[
         name: "vhost-demo",
         shows: "the same device, its data path in another process: the machine does nothing per request",
         subject: Subject::Virtio,
-        run: None,
+        run: Some(vhost_demo::run),
         guest: Some(GuestLab::VhostDemo),
     },
     Lab {

@@ -41,7 +41,14 @@ fn every_lab_goes_well_on_both_transports_and_rings() {
                 reports.as_array().unwrap().iter().map(|report| report["lab"].as_str().unwrap()).collect();
             assert_eq!(
                 names,
-                ["pci-demo", "virtio-demo", "virtio-test-factorial", "virtio-test-echo", "framework"]
+                [
+                    "pci-demo",
+                    "virtio-demo",
+                    "vhost-demo",
+                    "virtio-test-factorial",
+                    "virtio-test-echo",
+                    "framework"
+                ]
             );
             for report in reports.as_array().unwrap() {
                 assert_eq!(report["ok"], true, "{report}");
@@ -85,6 +92,7 @@ fn a_transcript_says_what_was_sent_and_what_came_back() {
         "34! = 0 (mod 2^32)",
         "device received 10 11 12 13 \"hello back end!\"",
         "came back: 111, 112, 113",
+        "so the machine serves the device itself: read = 0x1333",
         "the second look finds G (Pending)",
     ] {
         assert!(text.contains(line), "`{line}` is not in:\n{text}");

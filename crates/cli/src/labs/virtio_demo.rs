@@ -4,37 +4,66 @@ use super::stage::{BATCHES, Job, depth, failed, machine, offer, wrong_replies};
 use super::{Setup, pci_demo};
 use crate::Failure;
 use crate::report::{Check, Cost, Costs, Transcript};
+use std::ops::ControlFlow;
 use vioduct_loopback::{GuestDma, Machine, Stepped};
 use vioduct_spec::demo;
 use vioduct_virtio_demo::VirtioDemo;
 use vioduct_virtio_driver::demo::Request;
 use vioduct_virtio_driver::{Demo, Options, RequestError, Taken, Transport};
 
-type Driver = Demo<Box<dyn Transport + Send>, GuestDma>;
+pub(super) type Driver = Demo<Box<dyn Transport + Send>, GuestDma>;
 
 pub(super) fn run(setup: &Setup, out: &mut Transcript) -> Result<Costs, Failure> {
     let machine = machine()?;
-    let device = machine
-        .attach(VirtioDemo::default(), depth(setup), offer(setup))
-        .map_err(failed("attach virtio-demo"))?;
-    let transport = device.transport().map_err(failed("find virtio-demo"))?;
-    let mut driver =
-        Demo::new(transport, machine.dma(), &Options::default()).map_err(failed("start virtio-demo"))?;
-    out.say(format!("negotiated {}", driver.device().negotiated()));
-    walk_through(&device, &mut driver, out).map_err(failed("talk to virtio-demo"))?;
-    let mut ways = vec![pci_demo::cost_of_stores()?];
-    for batch in BATCHES {
-        ways.push(cost(&machine, &device, &mut driver, batch)?);
-    }
-    Ok(Costs { ways })
+    let mut here = Here::start(&machine, setup)?;
+    out.say(format!("negotiated {}", here.driver.device().negotiated()));
+    walk_through(&mut here.device.wait(), &mut here.driver, out).map_err(failed("talk to virtio-demo"))?;
+    Ok(Costs { ways: costs(&machine, here)? })
 }
 
-fn walk_through(
-    device: &Stepped<VirtioDemo>,
+/// What the job costs when this process has the device, to compare with.
+pub(super) fn costs_in_this_process(setup: &Setup) -> Result<Vec<Cost>, Failure> {
+    let machine = machine()?;
+    let here = Here::start(&machine, setup)?;
+    costs(&machine, here)
+}
+
+/// The device in this process, and its driver.
+pub(super) struct Here {
+    device: Stepped<VirtioDemo>,
+    driver: Driver,
+}
+
+impl Here {
+    pub(super) fn start(machine: &Machine, setup: &Setup) -> Result<Self, Failure> {
+        let device = machine
+            .attach(VirtioDemo::default(), depth(setup), offer(setup))
+            .map_err(failed("attach virtio-demo"))?;
+        let transport = device.transport().map_err(failed("find virtio-demo"))?;
+        let driver =
+            Demo::new(transport, machine.dma(), &Options::default()).map_err(failed("start virtio-demo"))?;
+        Ok(Self { device, driver })
+    }
+
+    pub(super) fn read(&mut self) -> Result<u32, RequestError> {
+        self.driver.read(&mut self.device.wait())
+    }
+}
+
+fn costs(machine: &Machine, mut here: Here) -> Result<Vec<Cost>, Failure> {
+    let mut ways = vec![pci_demo::cost_of_stores()?];
+    for batch in BATCHES {
+        ways.push(cost(machine, &here.device, &mut here.driver, batch)?);
+    }
+    Ok(ways)
+}
+
+/// Reads, writes, and asks for what is not known; `wait` lets the device work.
+pub(super) fn walk_through(
+    mut wait: &mut dyn FnMut() -> ControlFlow<()>,
     driver: &mut Driver,
     out: &mut Transcript,
 ) -> Result<(), RequestError> {
-    let mut wait = device.wait();
     let read = driver.read(&mut wait)?;
     out.check(format!("read = {read:#x} (the initial value)"), Check::equal(&read, &demo::INITIAL_VALUE));
     for value in demo::LAB_VALUES {
