@@ -9,7 +9,7 @@ use client::*;
 use std::os::fd::AsFd;
 use vioduct_entropy::Entropy;
 use vioduct_loopback::Machine;
-use vioduct_pci::{BarSpec, FunctionHost, FunctionSpec, PciFunction};
+use vioduct_pci::{BarSpec, FunctionHost, FunctionSpec, PciFunction, StateError};
 use vioduct_pci_demo::PciDemo;
 use vioduct_state::{open, seal};
 use vioduct_vfio_user::Device;
@@ -121,8 +121,10 @@ fn what_there_is_of_migration_is_told() {
     assert!(!version.contains("migration"), "a client that does not know of it: {version}");
 }
 
-/// Registers that nobody can save.
-struct Fixed;
+/// Registers that nobody can save, or not now.
+struct Fixed {
+    saveable: bool,
+}
 
 impl PciFunction for Fixed {
     fn spec(&self) -> FunctionSpec {
@@ -132,11 +134,27 @@ impl PciFunction for Fixed {
     fn bar_read(&mut self, _bar: u8, _offset: u64, _out: &mut [u8]) {}
     fn bar_write(&mut self, _bar: u8, _offset: u64, _data: &[u8]) {}
     fn reset(&mut self) {}
+    fn is_saveable(&self) -> bool {
+        self.saveable
+    }
+    fn save(&mut self) -> Result<Vec<u8>, StateError> {
+        Err(StateError::Unavailable("its I/O has not ended".into()))
+    }
+}
+
+/// The arc fails, the device is where it was, and goes on.
+#[test]
+fn a_function_that_cannot_be_saved_now_stays_stopped() {
+    let served = Served::new(Device::registers(Fixed { saveable: true }).unwrap());
+    let mut client = Client::qemu(&served.path);
+    assert_eq!(client.go_to(STOP_COPY), Err(EIO));
+    assert_eq!(client.state(), STOP);
+    client.go_to(RUNNING).unwrap();
 }
 
 #[test]
 fn a_function_that_cannot_be_saved_offers_no_migration() {
-    let served = Served::new(Device::registers(Fixed).unwrap());
+    let served = Served::new(Device::registers(Fixed { saveable: false }).unwrap());
     let mut client = Client::connect(&served.path);
     let version = String::from_utf8(client.negotiate(QEMU_VERSION).unwrap()).unwrap();
     assert!(!version.contains("migration"), "{version}");

@@ -43,6 +43,7 @@ pub(crate) const NO_REPLY: u32 = 0x10;
 
 pub(crate) const EPERM: u32 = 1;
 pub(crate) const ENOENT: u32 = 2;
+pub(crate) const EIO: u32 = 5;
 pub(crate) const E2BIG: u32 = 7;
 pub(crate) const EACCES: u32 = 13;
 pub(crate) const EEXIST: u32 = 17;

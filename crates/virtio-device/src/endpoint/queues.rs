@@ -49,6 +49,16 @@ pub(super) enum Run {
     Resetting,
 }
 
+impl Run {
+    /// Whether the back-end may touch the queue's memory.
+    pub(super) fn is_with_backend(self) -> bool {
+        match self {
+            Self::Running | Self::Resetting => true,
+            Self::Disabled | Self::Enabled(_) => false,
+        }
+    }
+}
+
 /// What the driver writes of one queue.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Registers {

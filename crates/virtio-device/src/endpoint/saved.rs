@@ -15,9 +15,14 @@ impl<B: Backend> Endpoint<B> {
     /// [`resume`](Self::resume) goes on here, [`restore_from`](Self::restore_from) and `resume` elsewhere.
     ///
     /// # Errors
-    /// If the back-end cannot say what its state is. Nothing has been written then.
+    /// If a queue cannot be stopped, so that the device goes on to change memory, or the back-end cannot say what its state is.
+    /// Nothing has been written then.
     pub fn save_to(&mut self, writer: &mut Writer) -> Result<(), BackendError> {
         let state = self.save();
+        if let Some(queue) = self.queues.iter().position(|queue| queue.run.is_with_backend()) {
+            let reason = format!("queue {queue} does not stop: save the device once its I/O has ended");
+            return Err(BackendError::Other(reason));
+        }
         let model = self.backend.save_state()?;
         writer.block(KIND, VERSION, |block| {
             block.u32(self.info.device_type);

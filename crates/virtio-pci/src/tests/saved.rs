@@ -104,12 +104,17 @@ fn a_function_that_is_saved_runs_on() {
     assert_eq!(rig.used(0), 1);
 }
 
+/// Memory that changes after the device was saved would be lost: so it is not saved, until it stands still.
 #[test]
-fn a_queue_that_cannot_stop_needs_a_reset_there_too() {
+fn a_function_whose_queues_do_not_stop_is_not_saved() {
     let mut here = Rig::live(PLAIN);
     here.backend().stopping = Stopping::Fails;
+    here.hosted.function_mut().pause();
+    let error = here.hosted.save().unwrap_err().to_string();
+    assert!(error.contains("queue 0 does not stop"), "{error}");
+    here.backend().stopping = Stopping::Works;
     let mut there = moved(&mut here);
-    assert!(there.status().contains(Status::NEEDS_RESET));
+    assert!(there.status().contains(Status::NEEDS_RESET), "as it does here");
 }
 
 /// Every byte in turn is another: what is refused leaves a function in reset, and what is taken over is one that works.
