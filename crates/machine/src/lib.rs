@@ -4,4 +4,5 @@
 #![deny(clippy::indexing_slicing)]
 #![deny(clippy::panic)]
 
+pub mod layout;
 pub mod probe;
