@@ -96,6 +96,26 @@ fn row69_a_client_that_does_not_read_holds_nobody_up() {
     served.join();
 }
 
+/// A client that never pauses: the server stops all the same, between two of its messages.
+#[test]
+fn row69_a_client_that_never_pauses_holds_nobody_up() {
+    let mut served = Served::new(device());
+    let client = Client::qemu(&served.path);
+    let (begun, flooded) = std::sync::mpsc::channel();
+    let flood = std::thread::spawn(move || {
+        use std::io::Write;
+        let write = [header(1, REGION_WRITE, 36, NO_REPLY, 0), access(0, 0, 4), vec![7; 4]].concat();
+        let many = write.repeat(100);
+        let mut socket = &client.socket;
+        while socket.write_all(&many).is_ok() {
+            let _ = begun.send(());
+        }
+    });
+    flooded.iter().take(100).for_each(drop);
+    served.join();
+    flood.join().unwrap();
+}
+
 #[test]
 fn inherited_sockets_listen_or_are_connected() {
     let (ours, theirs) = UnixStream::pair().unwrap();

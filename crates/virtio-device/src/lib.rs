@@ -9,6 +9,7 @@
 //! | [`endpoint`] | [`Endpoint`]: the state machine that transports decode onto |
 //! | [`memory`] | [`MemoryMap`]: guest memory as mapped regions |
 //! | [`options`] | [`Options`]: the `name,key=value` grammar of every device |
+//! | [`poll_window`] | [`PollWindow`]: how long to look for work before sleeping |
 //! | [`rate_limit`] | [`RateLimit`]: for log lines that a peer causes |
 //! | [`rig`] | [`Rig`](rig::Rig): the smallest machine, for tests and examples of a device |
 //!
@@ -61,6 +62,7 @@ mod lane;
 pub mod memory;
 pub mod model;
 pub mod options;
+pub mod poll_window;
 pub mod rate_limit;
 pub mod rig;
 mod serving;
@@ -80,6 +82,7 @@ pub use inline::{Inline, Step};
 pub use memory::{Backing, MapError, MemoryMap, RegionSetup};
 pub use model::{ConfigAccess, DeviceInfo, DeviceModel, Handlers, StateError};
 pub use options::{OptionError, Options};
+pub use poll_window::PollWindow;
 pub use rate_limit::RateLimit;
 pub use vioduct_spec::Features;
 pub use vioduct_virtqueue::{BufferError, Chain, Reader, Writer};

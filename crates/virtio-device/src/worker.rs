@@ -3,8 +3,9 @@
 use crate::backend::{BackendError, EventFd, Signal};
 use crate::handler::{Fault, Interest};
 use crate::lane::{Device, Lane, Turn};
+use crate::poll_window::PollWindow;
 use crate::sources::Token;
-use crate::workers::{BusyPoll, WorkerPolicy};
+use crate::workers::WorkerPolicy;
 use rustix::thread::{CpuSet, sched_setaffinity};
 use std::io;
 use std::ops::Range;
@@ -184,7 +185,7 @@ impl Looper {
     fn busy_poll(&mut self) -> bool {
         /// Reading the clock costs more than a look at a queue.
         const LOOKS_PER_CLOCK: usize = 32;
-        let window = self.poll.window;
+        let window = self.poll.window();
         if window.is_zero() {
             return false;
         }
@@ -236,54 +237,5 @@ impl Drop for PanicReport {
         if thread::panicking() {
             self.0.fail(&Fault::Device("its handler panicked, which is a bug of the device".into()));
         }
-    }
-}
-
-/// How long to poll before the next sleep.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct PollWindow {
-    window: Duration,
-    policy: BusyPoll,
-}
-
-impl PollWindow {
-    /// The shortest window that an adaptive policy tries.
-    const SHORTEST: Duration = Duration::from_micros(4);
-
-    fn new(policy: BusyPoll) -> Self {
-        let window = match policy {
-            BusyPoll::Off | BusyPoll::Adaptive(_) => Duration::ZERO,
-            BusyPoll::Fixed(window) => window,
-        };
-        Self { window, policy }
-    }
-
-    /// A sleep lasted `slept`: if polling would have bridged it, poll longer; if not, polling was wasted.
-    fn learn(&mut self, slept: Duration) {
-        let BusyPoll::Adaptive(longest) = self.policy else { return };
-        self.window = if slept <= longest {
-            (self.window * 2).max(Self::SHORTEST).min(longest)
-        } else if self.window > Self::SHORTEST {
-            self.window / 2
-        } else {
-            Duration::ZERO
-        };
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn adaptive_polling_grows_on_short_sleeps_and_ends_on_long_ones() {
-        let micros = Duration::from_micros;
-        let mut poll = PollWindow::new(BusyPoll::Adaptive(micros(10)));
-        let mut windows = Vec::new();
-        for slept in [3, 3, 3, 3, 500, 500, 500] {
-            poll.learn(micros(slept));
-            windows.push(poll.window);
-        }
-        assert_eq!(windows, [4000, 8000, 10000, 10000, 5000, 2500, 0].map(Duration::from_nanos));
     }
 }
