@@ -11,6 +11,7 @@ use std::fmt::Display;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 use vioduct_virtio_device::{EventFd, HostEvents, Signal};
 
 /// Requests of a server that are taken in one go.
@@ -28,6 +29,8 @@ struct Heard {
     socket: Option<Arc<OwnedFd>>,
     channel: Option<Channel>,
     queues: Vec<Option<Ear>>,
+    /// When to look for a server, if there is none.
+    seek: Option<Instant>,
 }
 
 struct Channel {
@@ -74,6 +77,8 @@ pub(super) struct Sources {
     socket: Option<Arc<OwnedFd>>,
     channel: Option<Arc<OwnedFd>>,
     events: Vec<Arc<EventFd>>,
+    /// When to do something else than to listen.
+    pub(super) seek: Option<Instant>,
 }
 
 impl Sources {
@@ -96,7 +101,7 @@ impl Sources {
 impl Ears {
     pub(super) fn new(queues: usize) -> io::Result<Self> {
         let queues = (0..queues).map(|_| None).collect();
-        let heard = Heard { events: None, socket: None, channel: None, queues };
+        let heard = Heard { events: None, socket: None, channel: None, queues, seek: None };
         Ok(Self { heard: Mutex::new(heard), bell: EventFd::new()? })
     }
 
@@ -120,6 +125,12 @@ impl Ears {
     pub(super) fn close(&self) {
         let mut heard = self.heard();
         (heard.socket, heard.channel) = (None, None);
+        self.bell.signal();
+    }
+
+    /// Whoever listens is to look for a server then.
+    pub(super) fn seek(&self, when: Option<Instant>) {
+        self.heard().seek = when;
         self.bell.signal();
     }
 
@@ -170,7 +181,7 @@ impl Ears {
             events.extend([ear.heard.clone(), ear.error.clone()]);
         }
         let channel = heard.channel.as_ref().map(|channel| channel.socket.clone());
-        Sources { socket: heard.socket.clone(), channel, events }
+        Sources { socket: heard.socket.clone(), channel, events, seek: heard.seek }
     }
 
     /// Passes on all that has been said by now, and returns when it has been.
@@ -179,7 +190,7 @@ impl Ears {
     /// If the server does not speak the protocol on its channel.
     pub(super) fn listen(&self) -> Result<(), WireError> {
         let mut heard = self.heard();
-        let Heard { events, socket: _, channel, queues } = &mut *heard;
+        let Heard { events, socket: _, channel, queues, seek: _ } = &mut *heard;
         for (q, ear) in (0..).zip(queues) {
             if let Some(ear) = ear {
                 ear.pass_on();

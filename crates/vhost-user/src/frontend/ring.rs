@@ -46,19 +46,19 @@ impl Ring {
     }
 
     /// The base from which it starts.
-    pub(super) fn base(&self, format: RingFormat) -> u32 {
+    pub(super) fn vring_base(&self, format: RingFormat) -> u32 {
         vring::vring_base(format, self.position)
     }
 
     /// The base from which another server goes on where one was lost. With a record, that tells what is in flight, and what is
     /// not used yet is taken again. Without, a split ring says itself what is used, and the rest is done once more.
-    pub(super) fn base_again(&self, format: RingFormat, memory: &dyn Memory) -> u32 {
+    pub(super) fn vring_base_after_loss(&self, format: RingFormat, memory: &dyn Memory) -> u32 {
         let mut index = [0; 2];
         let read = self.layout.device_area.checked_add(USED_IDX as u64).map(|at| memory.read(at, &mut index));
         match (format, read) {
             (RingFormat::Split, Some(Ok(()))) => u16::from_le_bytes(index).into(),
             // A record that was not begun leaves the ring where it began.
-            _ => self.base(format),
+            _ => self.vring_base(format),
         }
     }
 

@@ -10,7 +10,7 @@ use crate::wire::{ProtocolFeatures, Request, WireError};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use vioduct_spec::Features;
-use vioduct_virtio_device::{DeviceInfo, Signal};
+use vioduct_virtio_device::DeviceInfo;
 use vioduct_virtqueue::{Memory, QueuePosition, RingFormat};
 
 pub(super) struct Session {
@@ -125,7 +125,7 @@ impl Session {
         }
         for (q, ring) in (0..).zip(&self.rings) {
             if let (Some(ring), Some(memory)) = (ring, &self.memory) {
-                remote.start(q, ring, ring.base_again(self.format(), &**memory))?;
+                remote.start(q, ring, ring.vring_base_after_loss(self.format(), &**memory))?;
             }
         }
         let system = |source| Trouble::System { action: "listen to the vhost-user server", source };
@@ -187,6 +187,7 @@ impl Session {
         if absence.next.is_none() {
             ears.needs_reset(&absence.reason);
         }
+        ears.seek(absence.next);
         self.absence = Some(absence);
     }
 
@@ -218,6 +219,7 @@ impl Session {
                 }
             }
         }
+        ears.seek(self.next_attempt());
     }
 
     /// The driver starts over: what was told is void, and a server that was given up is looked for again.
@@ -233,7 +235,7 @@ impl Session {
         {
             absence.seeking = Seeking::begin(&self.patience);
             absence.next = Some(Instant::now());
-            ears.bell.signal();
+            ears.seek(absence.next);
         }
     }
 
@@ -280,7 +282,7 @@ impl Session {
         remote.set_records(&records.file)?;
         for other in running {
             if let Some(Some(ring)) = self.rings.get(usize::from(other)) {
-                remote.start(other, ring, ring.base(format))?;
+                remote.start(other, ring, ring.vring_base(format))?;
             }
         }
         Ok(())

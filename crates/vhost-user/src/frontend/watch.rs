@@ -92,7 +92,7 @@ impl Shared {
             let format = session.format();
             let Session { remote: Some(remote), rings, .. } = session else { return Err(Trouble::closed()) };
             match rings.get(usize::from(q)) {
-                Some(Some(ring)) => remote.start(q, ring, ring.base(format)),
+                Some(Some(ring)) => remote.start(q, ring, ring.vring_base(format)),
                 _ => Ok(()),
             }
         });
@@ -236,9 +236,7 @@ impl Shared {
     /// Waits for something to be said, or for the time to look for a server, and sees to it.
     fn turn(&self) {
         let sources = self.ears.sources();
-        // If the session is at work, its end rings the bell where there is something to be done.
-        let next = self.session.try_lock().ok().and_then(|session| session.next_attempt());
-        let limit = next.map(|next| next.saturating_duration_since(Instant::now()));
+        let limit = sources.seek.map(|then| then.saturating_duration_since(Instant::now()));
         let mut fds = sources.poll_fds(&self.ears.bell);
         if let Err(error) = wait(&mut fds, limit) {
             tracing::warn!("cannot wait for a vhost-user server: {error}");
@@ -252,7 +250,7 @@ impl Shared {
                 session.lose(&self.ears, &Trouble::closed());
             }
         }
-        if next.is_some_and(|next| next <= Instant::now()) {
+        if sources.seek.is_some_and(|then| then <= Instant::now()) {
             self.session().attempt(&self.ears);
         }
         self.changed.notify_all();

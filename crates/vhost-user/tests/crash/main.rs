@@ -5,16 +5,14 @@ mod behind_frontend;
 #[path = "../rig/mod.rs"]
 mod rig;
 
-use rig::front::{Front, Plan, guest_memory};
+use rig::front::{Front, Plan};
 use rig::peer::*;
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::mem;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 use vioduct_virtio_device::Features;
 use vioduct_virtqueue::{Memory, RingFormat};
@@ -74,8 +72,10 @@ impl Load {
     fn new(features: Features) -> Self {
         let plan = Plan::new(features);
         let plan = Plan { protocol: plan.protocol | INFLIGHT_SHMFD, ..plan };
-        let (unconnected, _) = UnixStream::pair().unwrap();
-        let front = Front::in_reset(Peer::over(unconnected), plan, Arc::new(guest_memory()));
+        Self::over(rig::behind::rings(plan))
+    }
+
+    fn over(front: Front) -> Self {
         Self { front, records: None, submitted: 0, outstanding: BTreeSet::new() }
     }
 

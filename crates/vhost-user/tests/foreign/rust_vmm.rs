@@ -1,4 +1,7 @@
 //! rust-vmm's crate `vhost`, which cloud-hypervisor and Firecracker have: its messages, and our driver's rings, for it has none.
+//!
+//! `unsafe` because it takes eventfds of its own kind, which are made from bare numbers.
+#![allow(unsafe_code)]
 
 use crate::rig::front::{Front, GUEST_START, MEMORY_LEN, Plan, USER_SHIFT, file_of, guest_memory, wait};
 use crate::rig::peer::Peer;
@@ -16,11 +19,9 @@ use vioduct_virtio_device::{EventFd, Features};
 use vioduct_virtqueue::{IoAddr, Kick, Memory, MoreWork};
 
 fn theirs(event: &EventFd) -> vmm_sys_util::eventfd::EventFd {
-    // SAFETY: the descriptor was duplicated just now, for the new owner.
-    #[allow(unsafe_code)]
-    unsafe {
-        vmm_sys_util::eventfd::EventFd::from_raw_fd(event.as_fd().try_clone_to_owned().unwrap().into_raw_fd())
-    }
+    let duplicate = event.as_fd().try_clone_to_owned().unwrap().into_raw_fd();
+    // SAFETY: the descriptor was duplicated just now, for this owner.
+    unsafe { vmm_sys_util::eventfd::EventFd::from_raw_fd(duplicate) }
 }
 
 /// Negotiates, shares memory, and starts the ring.

@@ -7,7 +7,6 @@ use crate::rig::peer::*;
 use crate::{alone, expect_descriptors, open_descriptors};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 use vioduct_virtio_device::{Backend, Features};
 
@@ -48,7 +47,7 @@ fn a_change_of_the_configuration_is_passed_on() {
     let _alone = alone();
     let back = Back::good();
     let (client, peer) = talking(&back);
-    let changes = || client.reports.changes.load(Ordering::SeqCst);
+    let changes = || client.reports.changes();
     assert_eq!(ask(&peer, CONFIG_CHANGE, &[], 0), 0);
     until("the change is not passed on", || changes() == 1);
     peer.send(CONFIG_CHANGE, &[], &[]);
@@ -120,7 +119,7 @@ fn row65_a_channel_may_close_or_never_be_silent() {
         client.frontend.read_config(0, &mut config);
     }
     drop(peer);
-    until("the changes are not passed on", || client.reports.changes.load(Ordering::SeqCst) > 0);
+    until("the changes are not passed on", || client.reports.changes() > 0);
     client.frontend.stop_queue(0).unwrap();
     assert_eq!(connections(&back), 1);
 }

@@ -1,32 +1,13 @@
 //! What a machine does with a front-end.
 
+use crate::rig::behind::Reports;
 use crate::rig::front::{GUEST_START, guest_memory};
-use std::fmt::Display;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 use vioduct_vhost_user::{Frontend, Patience, SharedRegion};
-use vioduct_virtio_device::{
-    Backend, DeviceInfo, EventFd, Features, Host, HostEvents, MemoryMap, QueueSetup,
-};
+use vioduct_virtio_device::{Backend, DeviceInfo, EventFd, Features, Host, MemoryMap, QueueSetup};
 use vioduct_virtqueue::{IoAddr, QueuePosition, RingLayout};
-
-/// What a front-end has reported.
-#[derive(Default)]
-pub(crate) struct Reports {
-    pub(crate) changes: AtomicUsize,
-    pub(crate) failures: Mutex<Vec<String>>,
-}
-
-impl HostEvents for Reports {
-    fn config_changed(&self) {
-        self.changes.fetch_add(1, Ordering::SeqCst);
-    }
-    fn needs_reset(&self, reason: &dyn Display) {
-        self.failures.lock().unwrap().push(reason.to_string());
-    }
-}
 
 pub(crate) const PATIENCE: Patience = Patience {
     request: Duration::from_secs(5),

@@ -33,6 +33,10 @@ pub(crate) struct Told {
     pub(crate) messages: Mutex<VecDeque<(u32, Vec<u8>)>>,
     /// The channel that it was given for requests of its own.
     pub(crate) channel: Mutex<Option<OwnedFd>>,
+    /// The pipe that it was given for the device's state.
+    pub(crate) pipe: Mutex<Option<OwnedFd>>,
+    /// Whether it does not close that.
+    pub(crate) keeps_pipes: AtomicBool,
 }
 
 pub(crate) struct Back {
@@ -140,7 +144,12 @@ impl Conversation<'_> {
             GET_MAX_MEM_SLOTS => long(8),
             GET_STATUS => long(self.status),
             CHECK_DEVICE_STATE => long(0),
-            SET_DEVICE_STATE_FD => long(1 << 8),
+            SET_DEVICE_STATE_FD => {
+                if self.told.keeps_pipes.load(Ordering::SeqCst) {
+                    *self.told.pipe.lock().unwrap() = message.fds.into_iter().next();
+                }
+                long(1 << 8)
+            }
             GET_VRING_BASE => Some((message.payload, 0)),
             GET_CONFIG => Some((message.payload, 0)),
             GET_INFLIGHT_FD => Some(([inflight(0x1000, 0, 1, 16), vec![0; 4]].concat(), 1)),

@@ -2,6 +2,7 @@
 #![allow(dead_code, clippy::unwrap_used)]
 
 pub(crate) mod back;
+pub(crate) mod behind;
 pub(crate) mod devices;
 pub(crate) mod front;
 pub(crate) mod payloads;
