@@ -65,6 +65,16 @@ impl Figures {
     }
 }
 
+impl Figures {
+    /// Figures of several rounds: the best of the best, and the median of the medians.
+    #[must_use]
+    pub fn of_rounds(rounds: &[Self]) -> Self {
+        let best = Self::of(rounds.iter().map(|round| round.best).collect()).best;
+        let median = Self::of(rounds.iter().map(|round| round.median).collect()).median;
+        Self { best, median }
+    }
+}
+
 /// Lets two contenders take turns, after a window each to warm up. A window is whatever measures nanoseconds per operation.
 ///
 /// # Errors
