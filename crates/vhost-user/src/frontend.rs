@@ -55,13 +55,25 @@ use watch::{Shared, Watcher};
 /// looked for again.
 ///
 /// ```no_run
+/// use std::sync::Arc;
+/// use vioduct_spec::{blk, device_type, Features};
 /// use vioduct_vhost_user::{Frontend, Patience, SharedRegion};
-/// use vioduct_virtio_device::{DeviceInfo, MemoryMap};
+/// use vioduct_virtio_device::{DeviceInfo, Endpoint, MemoryMap, TransportInterrupts};
 ///
-/// let memory = MemoryMap::shared(64 << 20)?;
-/// let info = DeviceInfo { config_len: 60, ..DeviceInfo::new(2, "disk", vec![128]) };
+/// # struct Interrupts;
+/// # impl TransportInterrupts for Interrupts {
+/// #     fn queue(&self, _q: u16) {}
+/// #     fn config(&self) {}
+/// # }
+/// let memory = Arc::new(MemoryMap::shared(64 << 20)?);
+/// let info = DeviceInfo {
+///     config_len: blk::CONFIG_LEN,
+///     ..DeviceInfo::new(device_type::BLOCK, "disk", vec![128])
+/// };
 /// let regions = SharedRegion::all_of(&memory)?;
 /// let disk = Frontend::connect("/run/disk.sock", info, regions, Patience::default())?;
+/// // What virtio-mmio and virtio-pci do with any back-end:
+/// let endpoint = Endpoint::new(disk, memory, Arc::new(Interrupts), Features::NONE);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Frontend {
