@@ -29,11 +29,13 @@ const NO_REPLY: u32 = 0x10;
 const GET_INFO: u16 = 4;
 const DMA_READ: u16 = 11;
 const DMA_WRITE: u16 = 12;
+const MIGRATION_READ: u16 = 17;
+const MIGRATION_WRITE: u16 = 18;
 /// No other message has this id, if the input does not say so.
 const BARRIER: u16 = 0xfffe;
 
 /// Numbers of commands, as the first byte of a step chooses them.
-pub const COMMANDS: [u16; 15] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 13, 15, 16, 11, 14];
+pub const COMMANDS: [u16; 17] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 13, 15, 16, 17, 18, 11, 14];
 
 /// A step that is a command; others follow from it.
 pub const COMMAND: u8 = 0;
@@ -55,6 +57,8 @@ struct Client {
     /// How calls of the server's are answered.
     manner: u8,
     received: Vec<u8>,
+    /// The last piece of the device's state that was read.
+    saved: Vec<u8>,
     /// Messages that may not have been obeyed yet.
     sent: usize,
     /// The connection is of use no more.
@@ -90,6 +94,7 @@ fn serve(input: &mut Input<'_>) -> u64 {
         by_messages: options & MESSAGES != 0,
         manner: 0,
         received: Vec::new(),
+        saved: Vec::new(),
         sent: 0,
         gone: false,
     };
@@ -155,6 +160,10 @@ impl Client {
     /// A command as the specification has it, more or less.
     fn command(&mut self, input: &mut Input<'_>) {
         let number = COMMANDS[input.below(COMMANDS.len())];
+        if number == MIGRATION_WRITE {
+            // What is written may be what was read before.
+            self.settle();
+        }
         let (payload, mut fds) = self.payload(number, input);
         let flags = match input.u8() {
             0..=0xdf => 0,
@@ -238,8 +247,10 @@ impl Client {
                 _ => {
                     assert_eq!(flags & !ERROR, REPLY);
                     assert!(flags & ERROR == 0 || payload.is_empty());
-                    if (id, command) == (BARRIER, GET_INFO) {
-                        return true;
+                    match (id, command) {
+                        (BARRIER, GET_INFO) => return true,
+                        (_, MIGRATION_READ) => self.saved = payload.get(8..).unwrap_or_default().to_vec(),
+                        _ => {}
                     }
                 }
             }
@@ -310,8 +321,31 @@ impl Client {
                 ([longs(&[count as u64]), writes].concat(), none)
             }
             16 => (feature(input), none),
+            MIGRATION_READ => {
+                let size = u32::from(input.u8()) << 4;
+                (words(&[8 + size, size]), none)
+            }
+            MIGRATION_WRITE => {
+                let state = self.state_to_write(input);
+                let len = state.len() as u32;
+                ([words(&[8 + len, len]), state].concat(), none)
+            }
             _ => (input.bytes(16).to_vec(), none),
         }
+    }
+
+    /// What was read, perhaps with a byte changed, or anything.
+    fn state_to_write(&self, input: &mut Input<'_>) -> Vec<u8> {
+        let mut state = self.saved.clone();
+        match input.u8() {
+            0 => {}
+            1 => {
+                let (at, flip) = (usize::from(input.u16()), input.u8());
+                state.get_mut(at).into_iter().for_each(|byte| *byte ^= flip);
+            }
+            len => state = input.bytes(len.into()).to_vec(),
+        }
+        state
     }
 
     fn dma_map(&mut self, input: &mut Input<'_>) -> (Vec<u8>, Vec<OwnedFd>) {
@@ -375,7 +409,7 @@ fn small_write(input: &mut Input<'_>) -> Vec<u8> {
     [longs(&[offset]), words(&[region, len]), input.u64().to_ne_bytes().to_vec()].concat()
 }
 
-/// The log of dirty pages, mostly.
+/// The log of dirty pages, or the state of migration, mostly.
 fn feature(input: &mut Input<'_>) -> Vec<u8> {
     const GET: u32 = 1 << 16;
     const SET: u32 = 1 << 17;
@@ -385,6 +419,9 @@ fn feature(input: &mut Input<'_>) -> Vec<u8> {
         1 => (SET | 7, Vec::new()),
         2 => (GET | 8, [range(input), longs(&[1 << input.below(64)])].concat()),
         3 => (SET | 6, [longs(&[PAGE_LEN]), words(&[1, 0]), range(input)].concat()),
+        4 => (SET | 2, words(&[input.u8().into(), 0])),
+        5 => (GET | 2, Vec::new()),
+        6 => (GET | 1, Vec::new()),
         other => (u32::from(input.u8()) << 16 | u32::from(other), input.bytes(24).to_vec()),
     };
     [words(&[u32::from(input.u16()) << 4, flags]), data].concat()
