@@ -27,10 +27,10 @@ fn survive(features: Features) {
     let Behind { front, mut frontend, reports } =
         Behind::start(&folder.path().join("current"), info, Plan::new(features), quick());
     let mut load = Load::over(front);
-    let mut next = Victim::spawn(folder.path(), 1);
     for crash in 0..crashes {
+        let next = Victim::spawn(folder.path(), crash + 1);
         load.run(crash * 31 % 64, Duration::from_micros(crash as u64 * 7919 % 300));
-        drop(mem::replace(&mut victim, mem::replace(&mut next, Victim::spawn(folder.path(), crash + 2))));
+        drop(mem::replace(&mut victim, next));
         // Requests that nobody takes, for now.
         load.submit();
         victim.wait_until_ready();
