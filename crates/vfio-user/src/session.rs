@@ -94,18 +94,27 @@ impl<'a> Session<'a> {
     fn answer(&mut self, message: Message) {
         let header = message.header;
         let outcome = self.obey(message);
-        if let Err(refusal) = outcome
-            && let Some(suppressed) = self.refusals.admit()
-        {
-            tracing::warn!(command = header.command, suppressed, "vfio-user client refused: {refusal:?}");
-        }
         match (header.answer(), outcome) {
-            (Answer::Unwanted, _) => {}
+            (Answer::Unwanted, Ok(_)) => {}
+            // A client that asks for no answer does not learn of it.
+            (Answer::Unwanted, Err(refusal)) => {
+                if let Some(suppressed) = self.refusals.admit() {
+                    tracing::warn!(
+                        command = header.command,
+                        suppressed,
+                        "vfio-user client refused: {refusal:?}"
+                    );
+                }
+            }
             (Answer::Wanted, Ok(Reply { payload, fds })) => {
                 let fds: Vec<_> = fds.iter().map(|fd| fd.as_fd()).collect();
                 self.link.send(header.reply(payload.len()), &[&payload], &fds);
             }
-            (Answer::Wanted, Err(refusal)) => self.link.send(header.refusal(refusal), &[], &[]),
+            // Clients ask for what they can do without, as QEMU for kinds of interrupts that there are not.
+            (Answer::Wanted, Err(refusal)) => {
+                tracing::debug!(command = header.command, "vfio-user client refused: {refusal:?}");
+                self.link.send(header.refusal(refusal), &[], &[]);
+            }
         }
     }
 

@@ -5,10 +5,10 @@ use crate::Failure;
 use crate::args::Ring;
 use crate::labs::failed;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use vioduct_pci::{BusMaster, FunctionHost, FunctionSpec, PciFunction};
+use vioduct_pci::{Counters, PciFunction, Traced};
 use vioduct_spec::Features;
 use vioduct_vfio_user as vfio_user;
 use vioduct_vhost_user as vhost_user;
@@ -26,23 +26,16 @@ pub(super) struct Server {
 /// What the device has seen.
 #[derive(Clone)]
 pub(super) enum Counts {
-    Registers(Arc<Accesses>),
+    Registers(Arc<Counters>),
     /// Of the device of the last client.
     Queue(LastMeter),
-}
-
-/// Accesses to a function's BARs.
-#[derive(Default)]
-pub(super) struct Accesses {
-    pub(super) reads: AtomicU64,
-    pub(super) writes: AtomicU64,
 }
 
 impl Server {
     /// A plain PCI function over vfio-user.
     pub(super) fn function(socket: &Path, function: impl PciFunction + 'static) -> Result<Self, Failure> {
-        let accesses = Arc::<Accesses>::default();
-        let function = Counted { function, accesses: accesses.clone() };
+        let accesses = Arc::<Counters>::default();
+        let function = Traced::new(function, accesses.clone());
         let device = vfio_user::Device::registers(function).map_err(failed("serve the device"))?;
         Self::vfio_user(socket, device, Counts::Registers(accesses))
     }
@@ -67,11 +60,10 @@ impl Server {
         files: SharedFiles,
         function: impl Fn() -> F + Send + Sync + 'static,
     ) -> Result<Self, Failure> {
-        let accesses = Arc::<Accesses>::default();
+        let accesses = Arc::<Counters>::default();
         let counts = Counts::Registers(accesses.clone());
         Self::over_vhost_user(socket, files, counts, move || {
-            let function = Counted { function: function(), accesses: accesses.clone() };
-            tunnel(PciDev::registers(function))
+            tunnel(PciDev::registers(Traced::new(function(), accesses.clone())))
         })
     }
 
@@ -157,7 +149,8 @@ impl Counts {
     pub(super) fn registers(&self) -> Option<(u64, u64)> {
         match self {
             Self::Registers(accesses) => {
-                Some((accesses.reads.load(Ordering::Relaxed), accesses.writes.load(Ordering::Relaxed)))
+                let Counters { bar_reads, bar_writes, .. } = &**accesses;
+                Some((bar_reads.load(Ordering::Relaxed), bar_writes.load(Ordering::Relaxed)))
             }
             Self::Queue(_) => None,
         }
@@ -189,33 +182,4 @@ fn workers(model: Model, ring: Ring) -> Workers<Model> {
         Ring::Split => all.without(Features::RING_PACKED),
         Ring::Packed => all,
     })
-}
-
-/// A function whose accesses are counted.
-struct Counted<F> {
-    function: F,
-    accesses: Arc<Accesses>,
-}
-
-impl<F: PciFunction> PciFunction for Counted<F> {
-    fn spec(&self) -> FunctionSpec {
-        self.function.spec()
-    }
-    fn attach(&mut self, host: FunctionHost) {
-        self.function.attach(host);
-    }
-    fn bar_read(&mut self, bar: u8, offset: u64, out: &mut [u8]) {
-        self.accesses.reads.fetch_add(1, Ordering::Relaxed);
-        self.function.bar_read(bar, offset, out);
-    }
-    fn bar_write(&mut self, bar: u8, offset: u64, data: &[u8]) {
-        self.accesses.writes.fetch_add(1, Ordering::Relaxed);
-        self.function.bar_write(bar, offset, data);
-    }
-    fn reset(&mut self) {
-        self.function.reset();
-    }
-    fn bus_master_changed(&mut self, to: BusMaster) {
-        self.function.bus_master_changed(to);
-    }
 }
