@@ -50,7 +50,8 @@ use watch::{Shared, Watcher};
 /// # A server that goes away
 /// It is looked for again, with growing pauses, and told all that the one before it knew: features, memory, queues. Requests that
 /// were in flight are then done by it. Where the server keeps records of them (`INFLIGHT_SHMFD`), each is done exactly once;
-/// where it does not, a split queue has what is not used yet done once more, and a device with packed queues needs a reset.
+/// where it does not, a split queue whose buffers were used in order has what is not used yet done once more, and any other needs
+/// a reset of the device.
 /// If the server stays away longer than [`Patience`] has it, the device needs a reset; when its driver does that, the server is
 /// looked for again.
 ///

@@ -5,9 +5,11 @@ use crate::vring;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use vioduct_spec::ring::split::USED_IDX;
+use vioduct_spec::ring::split::{AVAIL_IDX, AVAIL_RING, USED_ELEMENT_SIZE, USED_IDX, USED_RING};
 use vioduct_virtio_device::{BackendError, EventFd, QueueSetup, Signal};
-use vioduct_virtqueue::{AreaSizes, Memory, QueuePosition, RingFormat, RingIndex, RingLayout};
+use vioduct_virtqueue::{
+    AreaSizes, IoAddr, Memory, MemoryFault, QueuePosition, RingFormat, RingIndex, RingLayout,
+};
 
 pub(super) struct Ring {
     pub(super) layout: RingLayout,
@@ -74,4 +76,33 @@ impl Ring {
                 .filter(|position| within(position.available) && within(position.used)),
         }
     }
+
+    /// Whether what a lost server has used of a split ring, it used in order, as far as the ring shows. Only then are the buffers
+    /// from the used index on those that are in flight: one that was used early would be used twice, and another never.
+    pub(super) fn was_used_in_order(&self, memory: &dyn Memory) -> Result<bool, MemoryFault> {
+        let size = self.layout.size;
+        let word = |area: IoAddr, offset: usize| -> Result<u16, MemoryFault> {
+            let mut bytes = [0; 2];
+            let fault = MemoryFault { at: area, len: offset as u64 };
+            memory.read(area.checked_add(offset as u64).ok_or(fault)?, &mut bytes)?;
+            Ok(u16::from_le_bytes(bytes))
+        };
+        let (driver, device) = (self.layout.driver_area, self.layout.device_area);
+        let used = word(device, USED_IDX)?;
+        let mut differ = Vec::new();
+        for back in 1..=size {
+            let place = usize::from(used.wrapping_sub(back) % size);
+            let available = word(driver, AVAIL_RING + place * size_of::<u16>())?;
+            if available != word(device, USED_RING + place * USED_ELEMENT_SIZE)? {
+                differ.push(back);
+            }
+        }
+        // The driver goes on meanwhile: where it has made more available, there is nothing to compare any more.
+        let in_flight = word(driver, AVAIL_IDX)?.wrapping_sub(used);
+        let comparable = size.saturating_sub(in_flight);
+        Ok(in_flight == 0 || differ.into_iter().all(|back| back > comparable))
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -174,13 +174,10 @@ impl Session {
             absence.reason =
                 format!("{reason}, and was reached by a socket that cannot be dialled: start both anew");
             absence.next = None;
-        } else if self.format() == RingFormat::Packed
-            && self.records.is_none()
-            && self.rings.iter().any(Option::is_some)
-        {
+        } else if !self.can_resume() {
             absence.reason = format!(
-                "{reason}; it kept no record of what is in flight (INFLIGHT_SHMFD), without which packed queues \
-                 cannot go on: reset the device"
+                "{reason}; it kept no record of what is in flight (INFLIGHT_SHMFD), and the queues do not show it: reset the \
+                 device"
             );
             absence.next = None;
         }
@@ -189,6 +186,19 @@ impl Session {
         }
         ears.seek(absence.next);
         self.absence = Some(absence);
+    }
+
+    /// Whether it is known where another server is to go on. Packed rings do not show what is in flight; split rings do where
+    /// buffers are used in order.
+    fn can_resume(&self) -> bool {
+        let in_order = self.features.is_some_and(|features| features.contains(Features::IN_ORDER));
+        let shows = |ring: &Ring| match (self.format(), &self.memory) {
+            (RingFormat::Split, Some(memory)) => {
+                in_order || ring.was_used_in_order(&**memory).unwrap_or(false)
+            }
+            _ => false,
+        };
+        self.records.is_some() || self.rings.iter().flatten().all(shows)
     }
 
     /// When the server is to be looked for, if it is.
