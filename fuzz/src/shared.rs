@@ -230,14 +230,14 @@ pub fn receive(socket: &UnixStream, received: &mut Option<OwnedFd>) -> Option<Ve
     }
 }
 
-/// Waits until there is something to receive.
+/// Waits until there is something to receive from any of these.
 ///
 /// # Panics
 /// If nothing comes for longer than a server may take.
-pub fn await_server(socket: &UnixStream) {
+pub fn await_server(sockets: &[&UnixStream]) {
     let patience = Timespec { tv_sec: 8, tv_nsec: 0 };
-    let ready = poll(&mut [PollFd::new(socket, PollFlags::IN)], Some(&patience));
-    assert_ne!(ready, Ok(0), "the server hangs");
+    let mut fds: Vec<_> = sockets.iter().map(|socket| PollFd::new(*socket, PollFlags::IN)).collect();
+    assert_ne!(poll(&mut fds, Some(&patience)), Ok(0), "the server hangs");
 }
 
 /// Has the system say by an error that nobody reads what is written, as in every program of Rust's but a fuzzer.

@@ -26,6 +26,7 @@ const HEADER_LEN: usize = 16;
 const REPLY: u32 = 1;
 const ERROR: u32 = 0x20;
 const NO_REPLY: u32 = 0x10;
+const VERSION: u16 = 1;
 const GET_INFO: u16 = 4;
 const DMA_READ: u16 = 11;
 const DMA_WRITE: u16 = 12;
@@ -57,6 +58,8 @@ struct Client {
     /// How calls of the server's are answered.
     manner: u8,
     received: Vec<u8>,
+    /// Where the server asks, if not over the connection, and what has come from there.
+    twin: Option<(UnixStream, Vec<u8>)>,
     /// The last piece of the device's state that was read.
     saved: Vec<u8>,
     /// Messages that may not have been obeyed yet.
@@ -94,6 +97,7 @@ fn serve(input: &mut Input<'_>) -> u64 {
         by_messages: options & MESSAGES != 0,
         manner: 0,
         received: Vec::new(),
+        twin: None,
         saved: Vec::new(),
         sent: 0,
         gone: false,
@@ -141,11 +145,12 @@ impl Client {
 
     /// Ends the connection, and waits until the server knows.
     fn leave(&mut self) {
+        self.twin = None;
         let _ = self.socket.shutdown(std::net::Shutdown::Write);
         loop {
             match receive(&self.socket, &mut self.descriptors.received) {
                 None => break,
-                Some(bytes) if bytes.is_empty() => await_server(&self.socket),
+                Some(bytes) if bytes.is_empty() => await_server(&[&self.socket]),
                 Some(_) => {}
             }
         }
@@ -224,7 +229,9 @@ impl Client {
         let barrier = frame(BARRIER, GET_INFO, 0, &words(&[16, 0, 0, 0]));
         self.gone |= !send(&self.socket, &barrier, &[]);
         while !self.gone && !self.listen() {
-            await_server(&self.socket);
+            let twin = self.twin.as_ref().map(|(twin, _)| twin);
+            await_server(&std::iter::once(&self.socket).chain(twin).collect::<Vec<_>>());
+            self.listen_to_twin();
         }
     }
 
@@ -235,31 +242,43 @@ impl Client {
             return true;
         };
         self.received.extend(more);
-        while let Some((header, rest)) = self.received.split_first_chunk::<HEADER_LEN>() {
-            let mut header = Input(header);
-            let (id, command, len) = (header.u16(), header.u16(), header.u32() as usize);
-            let flags = header.u32();
-            let payload_len = len.checked_sub(HEADER_LEN).expect("a message holds its header");
-            let Some(payload) = rest.get(..payload_len).map(<[u8]>::to_vec) else { break };
-            self.received.drain(..len);
-            match flags {
-                0 => self.answer(id, command, &payload),
-                _ => {
-                    assert_eq!(flags & !ERROR, REPLY);
-                    assert!(flags & ERROR == 0 || payload.is_empty());
-                    match (id, command) {
-                        (BARRIER, GET_INFO) => return true,
-                        (_, MIGRATION_READ) => self.saved = payload.get(8..).unwrap_or_default().to_vec(),
-                        _ => {}
-                    }
+        while let Some(Frame { id, command, flags, payload }) = Frame::take(&mut self.received) {
+            if flags == 0 {
+                let answer = self.answer(id, command, &payload);
+                self.gone |= !send(&self.socket, &answer, &[]);
+                continue;
+            }
+            assert_eq!(flags & !ERROR, REPLY);
+            assert!(flags & ERROR == 0 || payload.is_empty());
+            match (id, command) {
+                (BARRIER, GET_INFO) => return true,
+                (_, MIGRATION_READ) => self.saved = payload.get(8..).unwrap_or_default().to_vec(),
+                (_, VERSION) if payload.windows(4).any(|word| word == b"twin") => {
+                    let twin = self.descriptors.received.take().expect("the twin comes along");
+                    self.twin = Some((twin.into(), Vec::new()));
                 }
+                _ => {}
             }
         }
         false
     }
 
+    fn listen_to_twin(&mut self) {
+        let Some((twin, mut received)) = self.twin.take() else { return };
+        let Some(more) = receive(&twin, &mut None) else { return };
+        received.extend(more);
+        while let Some(Frame { id, command, flags, payload }) = Frame::take(&mut received) {
+            assert_eq!(flags, 0, "the server asks");
+            let answer = self.answer(id, command, &payload);
+            if !send(&twin, &answer, &[]) {
+                return;
+            }
+        }
+        self.twin = Some((twin, received));
+    }
+
     /// The device reaches memory that came without a descriptor.
-    fn answer(&mut self, id: u16, command: u16, payload: &[u8]) {
+    fn answer(&mut self, id: u16, command: u16, payload: &[u8]) -> Vec<u8> {
         let mut fields = Input(payload);
         let (address, count) = (fields.u64(), fields.u64());
         let offset = address.wrapping_sub(MAPPED_START);
@@ -273,7 +292,7 @@ impl Client {
             }
             other => panic!("the server asks for {other}"),
         };
-        let reply = match manner {
+        match manner {
             1 => frame(id, command, REPLY | ERROR, &[]),
             2 => frame(id, command, REPLY, &body[..body.len() / 2]),
             4 => {
@@ -282,10 +301,12 @@ impl Client {
                 frame(id, command, REPLY, &body)
             }
             5 => [frame(id ^ 1, command, REPLY, &body), frame(id, command, REPLY, &body)].concat(),
-            6 => return self.gone = true,
+            6 => {
+                self.gone = true;
+                Vec::new()
+            }
             _ => frame(id, command, REPLY, &body),
-        };
-        self.gone |= !send(&self.socket, &reply, &[]);
+        }
     }
 
     /// What a command carries.
@@ -380,6 +401,27 @@ impl Client {
     }
 }
 
+/// A message of the server's.
+struct Frame {
+    id: u16,
+    command: u16,
+    flags: u32,
+    payload: Vec<u8>,
+}
+
+impl Frame {
+    /// The first of `received`, once it is there.
+    fn take(received: &mut Vec<u8>) -> Option<Self> {
+        let (header, rest) = received.split_first_chunk::<HEADER_LEN>()?;
+        let mut header = Input(header);
+        let (id, command, len, flags) = (header.u16(), header.u16(), header.u32() as usize, header.u32());
+        let payload_len = len.checked_sub(HEADER_LEN).expect("a message holds its header");
+        let payload = rest.get(..payload_len)?.to_vec();
+        received.drain(..len);
+        Some(Self { id, command, flags, payload })
+    }
+}
+
 fn words(words: &[u32]) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_ne_bytes()).collect()
 }
@@ -398,6 +440,7 @@ fn version(input: &mut Input<'_>) -> Vec<u8> {
         0 => br#"{"capabilities":{"max_msg_fds":8,"max_data_xfer_size":1048576,"write_multiple":true}}"#,
         1 => b"",
         2 => br#"{"capabilities":{"max_data_xfer_size":3}}"#,
+        3 => br#"{"capabilities":{"twin_socket":{"supported":true}}}"#,
         _ => input.bytes(64),
     };
     let end: &[u8] = if json.is_empty() { &[] } else { &[0] };

@@ -121,10 +121,12 @@ fn write(region: u8, offset: u64, width: u8, value: u32) -> Vec<u8> {
 
 /// A device at work over vfio-user, with interrupts by its pin, or by a vector if that is where its capability is.
 fn vfio_user_with(format: RingFormat, features: u8, options: u8, msix: Option<u64>) -> Vec<u8> {
+    // With a twin socket, for some of those that are asked for their memory.
+    let version = if features & 5 == 5 { 3 } else { 0 };
     let (layout, image) = queue(format, features, MAPPED_START, &BUFFERS);
     let negotiated = input::features(format, features);
     let mut seed = head(options, &image);
-    seed.extend([command(1, &[0, 0]), command(4, &[]), command(5, &[0]), command(7, &[2])].concat());
+    seed.extend([command(1, &[version, 0]), command(4, &[]), command(5, &[0]), command(7, &[2])].concat());
     seed.extend(command(2, &[0, 0, 0, 0]));
     seed.extend(match msix {
         Some(at) => [command(8, &[0, 0, 2, 0]), write(CONFIG_WRITE, at + 2, 2, 0x8000)].concat(),
