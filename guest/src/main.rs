@@ -3,12 +3,14 @@
 //!
 //! It talks to the guest's drivers through their device nodes and says what it wrote and read. Exit status: 0 done,
 //! 1 failed, 2 usage. As a guest's first process it makes the file systems, loads the drivers, runs the lab that the
-//! kernel's command line names (`vioduct.lab=virtio-test,10`), prints the exit status and powers off.
+//! kernel's command line names (`vioduct.lab=virtio-test,10`), prints the exit status and powers off; or it runs `vioduct`,
+//! where the guest stands for a host (`vioduct.run=/arguments`).
 
 mod bus;
 mod driver_checks;
 mod entropy;
 mod first_process;
+mod hosted;
 mod kernel_log;
 mod lab;
 mod system_calls;

@@ -1,13 +1,14 @@
 //! `cargo xtask guest`: what real guests need, kept in the project's cache by versions.
 //!
 //! Steps, each with a stamp of its inputs: a Debian sid tree; kernel source and toolchain in it; User-Mode Linux; what
-//! modules for Debian's stock kernel need; our drivers for both; the guest's program; an initramfs for each. QEMU is
-//! a step of its own, too. A second run looks at the stamps and is done.
+//! modules for Debian's stock kernel need; our drivers for both; the guest's program; an initramfs for each, and one for
+//! a guest that stands for a host. QEMU is a step of its own, too. A second run looks at the stamps and is done.
 //!
 //! `kit.json` in the kit's folder says what is there and where.
 
 mod cpio;
 mod fingerprint;
+mod host;
 mod initramfs;
 mod job;
 mod kernel;
@@ -26,8 +27,11 @@ use clap::Args;
 
 use crate::Outcome;
 use crate::workspace::Workspace;
-use kit::{Guest, Kit};
+pub(crate) use cpio::{Archive, Permissions};
+use kit::Guest;
+pub(crate) use kit::Kit;
 use place::Place;
+pub(crate) use program::vioduct;
 use tree::Tree;
 
 /// The command line of `guest`.
@@ -65,9 +69,11 @@ pub(crate) fn provision() -> Result<Kit> {
         Ok(Guest { kernel: prepared.image.clone(), initramfs, modules: modules.folder })
     };
     let uml = guest(&kernel::build_uml(&place, &tree, &found, checkout, source)?)?;
-    let qemu = guest(&kernel::prepare_stock(&place, &tree, &found, source)?)?;
+    let stock = kernel::prepare_stock(&place, &tree, &found, source)?;
+    let qemu = guest(&stock)?;
+    let host = host::provision(&place, &tree, &found, &stock, (&program, built))?;
     let emulator = qemu::provision(&place, &tree, &found, packages)?;
-    let kit = Kit { found, uml, qemu, emulator };
+    let kit = Kit { found, uml, qemu, host, emulator };
     place.make_current(&kit.found.key())?;
     kit.save(&place)?;
     Ok(kit)

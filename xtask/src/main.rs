@@ -1,16 +1,19 @@
 //! Development tasks, run as `cargo xtask <task>`.
 //!
-//! Results go to stdout, progress and errors to stderr. Exit status: 0 done, 1 failed, 2 usage.
+//! Results go to stdout, progress and errors to stderr. Exit status: 0 done, 1 failed, 2 usage; that of the
+//! program where a task runs one for its user.
 //!
 //! - [`mod@lint`]: formatting, clippy, documentation, and the house rules that no compiler checks.
 //! - [`mod@test`]: fuzz smoke, every test, and the embedded labs, with one summary.
 //! - [`mod@bench`]: the named benchmarks.
 //! - [`mod@guest`]: kernels, drivers and programs for real guests.
+//! - [`mod@rig`]: `vioduct` on a host with KVM, which is emulated where there is none.
 
 mod bench;
 mod guest;
 mod lint;
 mod process;
+mod rig;
 mod source;
 mod test;
 mod tools;
@@ -25,6 +28,8 @@ use clap::{Parser, Subcommand};
 enum Outcome {
     Done,
     Failed,
+    /// What the program that the task ran for its user ended with.
+    Status(u8),
 }
 
 impl From<Outcome> for ExitCode {
@@ -32,6 +37,7 @@ impl From<Outcome> for ExitCode {
         match outcome {
             Outcome::Done => Self::SUCCESS,
             Outcome::Failed => Self::from(1),
+            Outcome::Status(status) => Self::from(status),
         }
     }
 }
@@ -53,6 +59,8 @@ enum Task {
     Bench(bench::Options),
     /// Provision what real guests need: kernels, our drivers, a program, an initramfs
     Guest(guest::Options),
+    /// Run `vioduct` on an emulated host with a real /dev/kvm
+    Rig(rig::Options),
 }
 
 fn main() -> ExitCode {
@@ -61,6 +69,7 @@ fn main() -> ExitCode {
         Task::Test(options) => test::run(&options),
         Task::Bench(options) => bench::run(&options),
         Task::Guest(options) => guest::run(&options),
+        Task::Rig(options) => rig::run(&options),
     };
     match outcome {
         Ok(outcome) => outcome.into(),

@@ -1,4 +1,5 @@
-//! `cargo xtask test`: prerequisites, fuzz smoke, every test, the embedded labs and real guests, with one summary.
+//! `cargo xtask test`: prerequisites, fuzz smoke, every test, the embedded labs, real guests and nested KVM,
+//! with one summary.
 //!
 //! Every step runs, whatever the ones before it came to. A step that could not run is counted as skipped and
 //! said so, and where `CI=true` a skipped prerequisite is a failure: a test that did not run has not passed.
@@ -6,6 +7,7 @@
 mod fuzz;
 mod guests;
 mod labs;
+mod nested;
 mod prerequisites;
 mod suite;
 
@@ -41,6 +43,8 @@ enum Step {
     Labs,
     /// The labs in real guests, and the tests that need one; provisions the guest kit
     Guests,
+    /// The program on an emulated host that has KVM; provisions the guest kit
+    Nested,
 }
 
 impl Step {
@@ -51,6 +55,7 @@ impl Step {
             Self::Cargo => "cargo test",
             Self::Labs => "embedded labs",
             Self::Guests => "real guests",
+            Self::Nested => "nested KVM",
         }
     }
 
@@ -61,6 +66,7 @@ impl Step {
             Self::Cargo => suite::run(workspace),
             Self::Labs => labs::run(workspace),
             Self::Guests => guests::run(workspace),
+            Self::Nested => nested::run(),
         }
     }
 }

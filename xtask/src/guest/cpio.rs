@@ -2,14 +2,14 @@
 
 /// An archive in memory, in the order in which its entries are added.
 #[derive(Debug, Default)]
-pub(super) struct Archive {
+pub(crate) struct Archive {
     bytes: Vec<u8>,
     entries: u32,
 }
 
 /// Permission bits, as in `chmod`.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Permissions(pub(super) u32);
+pub(crate) struct Permissions(pub(crate) u32);
 
 const FOLDER: u32 = 0o040_000;
 const CHARACTER_DEVICE: u32 = 0o020_000;
@@ -28,11 +28,11 @@ struct Header {
 }
 
 impl Archive {
-    pub(super) fn folder(&mut self, path: &str) {
+    pub(crate) fn folder(&mut self, path: &str) {
         self.entry(path, Header { mode: FOLDER | 0o755, links: 2, ..Header::default() }, &[]);
     }
 
-    pub(super) fn file(&mut self, path: &str, permissions: Permissions, content: &[u8]) {
+    pub(crate) fn file(&mut self, path: &str, permissions: Permissions, content: &[u8]) {
         self.entry(
             path,
             Header { mode: REGULAR_FILE | permissions.0, links: 1, ..Header::default() },
@@ -40,13 +40,13 @@ impl Archive {
         );
     }
 
-    pub(super) fn character_device(&mut self, path: &str, major: u32, minor: u32) {
+    pub(crate) fn character_device(&mut self, path: &str, major: u32, minor: u32) {
         let header = Header { mode: CHARACTER_DEVICE | 0o600, links: 1, device: (major, minor) };
         self.entry(path, header, &[]);
     }
 
     /// The archive's bytes.
-    pub(super) fn finish(mut self) -> Vec<u8> {
+    pub(crate) fn finish(mut self) -> Vec<u8> {
         self.entries = 0;
         self.entry(TRAILER, Header { links: 1, ..Header::default() }, &[]);
         self.bytes

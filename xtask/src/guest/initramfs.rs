@@ -27,13 +27,14 @@ pub(super) fn write(
     let inputs = made.inputs.with(modules.step.inputs.to_string());
     let step = Step { name: rig.initramfs_step(), title: "program and drivers as a file system", inputs };
     step.run(place, |_| {
-        let bytes = archive(program, &modules.folder)?;
+        let bytes = archive(program, &modules.folder)?.finish();
         std::fs::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))
     })?;
     Ok(path)
 }
 
-fn archive(program: &Path, modules: &Path) -> Result<Vec<u8>> {
+/// The program as the first process, and a folder of modules.
+pub(super) fn archive(program: &Path, modules: &Path) -> Result<Archive> {
     let read = |path: &Path| std::fs::read(path).with_context(|| format!("cannot read {}", path.display()));
     let mut archive = Archive::default();
     FOLDERS.iter().for_each(|folder| archive.folder(folder));
@@ -44,7 +45,7 @@ fn archive(program: &Path, modules: &Path) -> Result<Vec<u8>> {
         let name = module.file_name().unwrap_or_default().to_string_lossy().into_owned();
         archive.file(&format!("lib/modules/{name}"), Permissions(0o644), &read(&module)?);
     }
-    Ok(archive.finish())
+    Ok(archive)
 }
 
 #[cfg(test)]
@@ -57,7 +58,7 @@ mod tests {
         for (name, text) in [("init-program", "PROGRAM"), ("b.ko", "MODULE B"), ("notes.txt", "NOTES")] {
             std::fs::write(folder.path().join(name), text).unwrap();
         }
-        let bytes = archive(&folder.path().join("init-program"), folder.path()).unwrap();
+        let bytes = archive(&folder.path().join("init-program"), folder.path()).unwrap().finish();
         let text = String::from_utf8_lossy(&bytes);
         assert!(text.contains("init\0\0PROGRAM") && text.contains("lib/modules/b.ko\0"), "{text}");
         assert!(text.contains("MODULE B") && !text.contains("NOTES"), "{text}");

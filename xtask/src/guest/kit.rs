@@ -11,10 +11,10 @@ use super::place::Place;
 
 /// One kernel with what belongs to it.
 #[derive(Debug, Serialize)]
-pub(super) struct Guest {
+pub(crate) struct Guest {
     /// The program (User-Mode Linux) or the image (stock) that boots.
-    pub(super) kernel: PathBuf,
-    pub(super) initramfs: PathBuf,
+    pub(crate) kernel: PathBuf,
+    pub(crate) initramfs: PathBuf,
     /// The drivers' folder; the initramfs has them too.
     pub(super) modules: PathBuf,
 }
@@ -24,14 +24,16 @@ pub(super) struct Guest {
 pub(crate) struct Kit {
     #[serde(flatten)]
     pub(super) found: Found,
-    pub(super) uml: Guest,
-    pub(super) qemu: Guest,
+    pub(crate) uml: Guest,
+    pub(crate) qemu: Guest,
+    /// What stands for a host: its initramfs lacks the program that runs there, and the kit.
+    pub(crate) host: Guest,
     /// The program that runs QEMU.
-    pub(super) emulator: PathBuf,
+    pub(crate) emulator: PathBuf,
 }
 
 impl Kit {
-    pub(super) fn to_json(&self) -> Result<String> {
+    pub(crate) fn to_json(&self) -> Result<String> {
         Ok(serde_json::to_string_pretty(self)?)
     }
 
@@ -52,7 +54,7 @@ impl fmt::Display for Kit {
         for version in versions {
             writeln!(f, "          {} {}", version.package, version.version)?;
         }
-        for (name, guest) in [("uml", &self.uml), ("qemu", &self.qemu)] {
+        for (name, guest) in [("uml", &self.uml), ("qemu", &self.qemu), ("host", &self.host)] {
             writeln!(f, "{name:<9} {}\n          {}", guest.kernel.display(), guest.initramfs.display())?;
         }
         write!(f, "emulator  {}", self.emulator.display())
@@ -75,6 +77,7 @@ mod tests {
             found: Found { kernel, versions: Vec::new() },
             uml: guest("uml"),
             qemu: guest("qemu"),
+            host: guest("host"),
             emulator: "/k/q".into(),
         }
     }
@@ -84,6 +87,7 @@ mod tests {
         let json: serde_json::Value = serde_json::from_str(&kit().to_json().unwrap()).unwrap();
         assert_eq!(json["uml"]["kernel"], "/k/uml");
         assert_eq!(json["qemu"]["initramfs"], "/k/qemu.cpio");
+        assert_eq!(json["host"]["initramfs"], "/k/host.cpio");
         assert_eq!(json["kernel"]["release"], "7.2.13-cloud");
         assert_eq!(json["emulator"], "/k/q");
     }

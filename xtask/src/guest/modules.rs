@@ -61,17 +61,22 @@ pub(super) fn build(
         log.run(
             tree.command("strip").arg("--strip-debug").args(files.map(|name| Path::new(&build).join(name))),
         )?;
-        if folder.exists() {
-            std::fs::remove_dir_all(&folder)?;
-        }
-        std::fs::create_dir_all(&folder)?;
-        built.iter().try_for_each(|from| copy(from, &folder.join(from.file_name().unwrap_or_default())))
+        replace(&folder, &built)
     })?;
     Ok(Modules { folder, step })
 }
 
+/// Has the files, and nothing else, in a folder.
+pub(super) fn replace(folder: &Path, files: &[PathBuf]) -> Result<()> {
+    if folder.exists() {
+        std::fs::remove_dir_all(folder)?;
+    }
+    std::fs::create_dir_all(folder)?;
+    files.iter().try_for_each(|from| copy(from, &folder.join(from.file_name().unwrap_or_default())))
+}
+
 /// Puts a module of the kernel's own packages, which compress them, into `folder`.
-fn unpack_stock(tree: &Tree, release: &str, name: &str, folder: &str, log: &Log) -> Result<()> {
+pub(super) fn unpack_stock(tree: &Tree, release: &str, name: &str, folder: &str, log: &Log) -> Result<()> {
     let packed = format!("{IMAGE}/usr/lib/modules/{release}/{name}.ko.xz");
     let file = Path::new(name).file_name().unwrap_or_default().to_string_lossy();
     let script = format!("xz -dc {packed} >{folder}/{file}.ko");

@@ -1,8 +1,9 @@
-//! The guest's program: ours, static, so that the guest needs nothing else.
+//! The guest's program, and `vioduct` for where a guest stands for a host: static, so that they need nothing else.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use super::fingerprint::Fingerprint;
 use super::kernel::copy;
@@ -10,10 +11,13 @@ use super::packages::Found;
 use super::place::Place;
 use super::plan::Step;
 use crate::process;
+use crate::workspace::Workspace;
 
 const PACKAGE: &str = "vioduct-guest";
+const VIODUCT: &str = "vioduct";
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 const FLAGS: &str = "-C target-feature=+crt-static -C strip=symbols";
+const REMEDY: &str = "a static program needs the C library's archive, in Debian of the package libc6-dev";
 /// What the program is made from, below the checkout.
 const SOURCES: [&str; 5] = ["Cargo.toml", "Cargo.lock", "guest", "crates/spec/Cargo.toml", "crates/spec/src"];
 
@@ -28,13 +32,27 @@ pub(super) fn build(place: &Place, found: &Found, checkout: &Path) -> Result<(Pa
     let step = Step { name: "program", title: "the guest's program", inputs };
     let program = place.products(&found.key())?.join(PACKAGE);
     step.run(place, |log| {
-        let build = place.root().join("target");
-        let mut command = process::cargo(checkout);
-        command.args(["build", "--release", "--locked", "--package", PACKAGE, "--target", TARGET]);
-        command.env("CARGO_TARGET_DIR", &build).env("RUSTFLAGS", FLAGS);
-        log.run(&mut command)
-            .context("a static program needs the C library's archive, in Debian of the package libc6-dev")?;
-        copy(&build.join(TARGET).join("release").join(PACKAGE), &program)
+        let (mut command, built) = static_build(place, checkout, PACKAGE);
+        log.run(&mut command).context(REMEDY)?;
+        copy(&built, &program)
     })?;
     Ok((program, step))
+}
+
+/// Builds `vioduct` so that it needs no library, in a folder of its own; cargo knows whether anything is to do.
+pub(crate) fn vioduct() -> Result<PathBuf> {
+    let (mut command, built) = static_build(&Place::of_this_user()?, Workspace::folder()?, VIODUCT);
+    if !process::succeeds(&mut command)? {
+        bail!("the program does not build; {REMEDY}");
+    }
+    Ok(built)
+}
+
+/// What builds a package's program, and where that will be.
+fn static_build(place: &Place, checkout: &Path, package: &str) -> (Command, PathBuf) {
+    let build = place.root().join("target");
+    let mut command = process::cargo(checkout);
+    command.args(["build", "--release", "--locked", "--package", package, "--target", TARGET]);
+    command.env("CARGO_TARGET_DIR", &build).env("RUSTFLAGS", FLAGS);
+    (command, build.join(TARGET).join("release").join(package))
 }

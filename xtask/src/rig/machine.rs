@@ -1,0 +1,219 @@
+//! The machine that stands for a host.
+
+use std::ffi::OsString;
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread::{self, sleep};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::tools;
+
+/// The file there that holds the program's arguments, one in a line.
+pub(super) const ARGUMENTS: &str = "/arguments";
+
+/// A machine with AMD's virtualization, which QEMU emulates, and memory for guests in it.
+const HARDWARE: &[&str] = &["-M", "q35", "-cpu", "EPYC-v3,+svm", "-smp", "2", "-m", "3072"];
+/// Nothing that is not asked for; a panic ends the machine.
+const BARE: &[&str] = &["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"];
+/// Huge pages are for guests that ask for them: 128 MiB.
+const KERNEL: &str = "console=ttyS0 quiet panic=-1 hugepages=64 HOME=/root";
+/// The ports of virtio-serial by their numbers, which `guest/src/hosted.rs` knows.
+const PORTS: [(u8, &str); 3] = [(1, "output"), (2, "errors"), (3, "status")];
+
+const LOG: &str = "log";
+const STATUS: &str = "status";
+/// How often the machine is looked at.
+const POLL: Duration = Duration::from_millis(10);
+/// How much of the kernel's log an error shows.
+const TAIL_LINES: usize = 25;
+
+/// What the machine's time follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Clock {
+    /// The clock of this machine.
+    Real,
+    /// The instructions that it has run, a nanosecond for each.
+    Instructions,
+}
+
+impl Clock {
+    fn options(self) -> &'static [&'static str] {
+        match self {
+            Self::Real => &["-accel", "tcg,thread=multi"],
+            Self::Instructions => &["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off"],
+        }
+    }
+}
+
+/// How the program ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ended {
+    /// Its exit status, as a shell has it.
+    pub(crate) status: u8,
+}
+
+/// What boots, and what it may take.
+#[derive(Debug)]
+pub(super) struct Machine<'a> {
+    pub(super) emulator: &'a Path,
+    pub(super) kernel: &'a Path,
+    pub(super) initramfs: &'a Path,
+    pub(super) clock: Clock,
+    pub(super) timeout: Duration,
+    /// Where what the machine writes is kept while it runs.
+    pub(super) folder: &'a Path,
+}
+
+impl Machine<'_> {
+    /// Boots, shows what the program prints as it comes, and reads what became of it.
+    pub(super) fn run(&self, output: &mut (dyn Write + Send)) -> Result<Ended> {
+        let mut command = self.command()?;
+        let cannot_start = || format!("cannot start {}", self.emulator.display());
+        let mut child = command.spawn().with_context(cannot_start)?;
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let in_time = thread::scope(|scope| {
+            scope.spawn(|| copy(stdout, output));
+            scope.spawn(|| copy(stderr, &mut std::io::stderr()));
+            wait(&mut child, self.timeout)
+        })?;
+        if !in_time {
+            bail!("no end after {} s; {}", self.timeout.as_secs(), self.last_words());
+        }
+        let status = std::fs::read_to_string(self.folder.join(STATUS)).unwrap_or_default();
+        match status.trim().parse() {
+            Ok(status) => Ok(Ended { status }),
+            Err(_) => bail!("the host ended without the program's exit status; {}", self.last_words()),
+        }
+    }
+
+    fn command(&self) -> Result<Command> {
+        // The machine ends with this program, however that ends.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL"]).arg(self.emulator);
+        command.args(BARE).args(HARDWARE).args(self.clock.options());
+        command.arg("-kernel").arg(self.kernel).arg("-initrd").arg(self.initramfs);
+        command.arg("-append").arg(command_line(&tools::cache()?));
+        command
+            .arg("-chardev")
+            .arg(file(LOG, &self.folder.join(LOG)))
+            .args(["-serial", &format!("chardev:{LOG}")]);
+        // Without ioeventfd a byte is out when the driver's write is over: none is left when the power goes off.
+        command.args(["-device", "virtio-serial-pci,ioeventfd=off"]);
+        for (number, name) in PORTS {
+            let path = match name {
+                "output" => "/dev/fd/1".into(),
+                "errors" => "/dev/fd/2".into(),
+                other => self.folder.join(other),
+            };
+            command.arg("-chardev").arg(file(name, &path));
+            command.args(["-device", &format!("virtserialport,nr={number},chardev={name}")]);
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Ok(command)
+    }
+
+    fn last_words(&self) -> String {
+        let log = std::fs::read(self.folder.join(LOG)).unwrap_or_default();
+        let text = String::from_utf8_lossy(&log);
+        let lines: Vec<&str> = text.lines().collect();
+        format!("its console ends:\n{}", lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n"))
+    }
+}
+
+/// A character device that writes a file; QEMU has a comma in a value written twice.
+fn file(name: &str, path: &Path) -> OsString {
+    let path = path.to_string_lossy().replace(',', ",,");
+    format!("file,id={name},append=on,path={path}").into()
+}
+
+/// What the kernel is told: names that it does not know are the first process's environment.
+fn command_line(cache: &Path) -> String {
+    format!("{KERNEL} \"VIODUCT_CACHE={}\" vioduct.run={ARGUMENTS}", cache.display())
+}
+
+/// Copies to the end; a reader that is gone must not stop the machine.
+fn copy(from: Option<impl Read>, to: &mut (dyn Write + Send)) {
+    let mut buffer = [0; 16 << 10];
+    let Some(mut from) = from else { return };
+    while let Ok(length @ 1..) = from.read(&mut buffer) {
+        let _ = to.write_all(&buffer[..length]).and_then(|()| to.flush());
+    }
+}
+
+/// Waits for the end; false when there was none in time, and the machine was stopped.
+fn wait(child: &mut Child, timeout: Duration) -> Result<bool> {
+    let start = Instant::now();
+    while start.elapsed() < timeout {
+        if child.try_wait()?.is_some() {
+            return Ok(true);
+        }
+        sleep(POLL);
+    }
+    child.kill()?;
+    child.wait()?;
+    Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A program in place of QEMU.
+    fn run(script: &str, timeout: Duration) -> (Result<Ended>, Vec<u8>) {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let emulator = folder.path().join("qemu");
+        std::fs::write(&emulator, format!("#!/bin/sh\ncd {}\n{script}\n", folder.path().display())).unwrap();
+        std::fs::set_permissions(&emulator, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let machine = Machine {
+            emulator: &emulator,
+            kernel: "/kernel".as_ref(),
+            initramfs: "/initramfs".as_ref(),
+            clock: Clock::Real,
+            timeout,
+            folder: folder.path(),
+        };
+        let mut output = Vec::new();
+        let ended = machine.run(&mut output);
+        (ended, output)
+    }
+
+    #[test]
+    fn the_status_and_the_output_are_the_programs() {
+        let (ended, output) = run("printf 'a\\377b'; echo 7 >status", Duration::from_mins(1));
+        assert_eq!((ended.unwrap().status, output.as_slice()), (7, b"a\xffb".as_slice()));
+    }
+
+    #[test]
+    fn a_host_that_dies_shows_its_last_words() {
+        let (ended, _) = run("echo 'Kernel panic' >log", Duration::from_mins(1));
+        let text = ended.unwrap_err().to_string();
+        assert!(
+            text.contains("without the program's exit status") && text.ends_with("Kernel panic"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_host_that_does_not_end_is_stopped() {
+        let (ended, _) = run("exec sleep 1000", Duration::from_millis(300));
+        assert!(ended.unwrap_err().to_string().starts_with("no end after"));
+    }
+
+    #[test]
+    fn the_cache_is_in_the_environment_and_the_arguments_in_a_file() {
+        let line = command_line("/home/a b/.cache/vioduct".as_ref());
+        assert!(
+            line.ends_with("HOME=/root \"VIODUCT_CACHE=/home/a b/.cache/vioduct\" vioduct.run=/arguments"),
+            "{line}"
+        );
+    }
+
+    #[test]
+    fn a_comma_in_a_path_is_no_end_of_it() {
+        assert_eq!(file("log", "/a,b".as_ref()), "file,id=log,append=on,path=/a,,b");
+    }
+}

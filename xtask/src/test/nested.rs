@@ -1,0 +1,120 @@
+//! `vioduct` on a host with KVM: on an emulated one, so that it runs where there is none.
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use super::{Counts, Place, skip};
+use crate::guest;
+use crate::rig::Run;
+
+/// One command there, and what tells whether it did what it should.
+struct Check {
+    name: &'static str,
+    arguments: &'static [&'static str],
+    /// The exit status that it must end with.
+    status: u8,
+    /// Looks at what it printed.
+    judge: fn(&str) -> Result<()>,
+}
+
+const CHECKS: &[Check] = &[
+    Check {
+        name: "KVM is usable, and so are its companions",
+        arguments: &["doctor", "--json"],
+        status: 0,
+        judge: host_is_whole,
+    },
+    Check {
+        name: "a failing command's exit status comes out",
+        arguments: &["lab", "run", "nonsense"],
+        status: 2,
+        judge: |_| Ok(()),
+    },
+];
+
+/// What the doctor must find there.
+const WORKING: [&str; 5] = ["kvm", "vhost-net", "vhost-vsock", "tun", "vduse"];
+
+/// Every command counts as one test.
+pub(super) fn run() -> Result<Counts> {
+    if !guest::may_provision() {
+        let why = "the guest kit is provisioned by root: sudo cargo xtask test";
+        return Ok(skip(Place::of_this_run(), "nested KVM", why));
+    }
+    let mut counts = Counts::default();
+    for check in CHECKS {
+        eprintln!("+ vioduct {}", check.arguments.join(" "));
+        counts += match check.run() {
+            Ok(()) => {
+                println!("ok: nested: {}", check.name);
+                Counts::ONE_PASSED
+            }
+            Err(error) => {
+                println!("FAILED: nested: {}: {error:#}", check.name);
+                Counts::ONE_FAILED
+            }
+        };
+    }
+    Ok(counts)
+}
+
+impl Check {
+    fn run(&self) -> Result<()> {
+        let mut output = Vec::new();
+        let ended = Run::of(self.arguments).on_a_new_host(&mut output)?;
+        self.verdict(ended.status, &String::from_utf8_lossy(&output))
+    }
+
+    fn verdict(&self, status: u8, output: &str) -> Result<()> {
+        if status != self.status {
+            bail!("the exit status is {status} instead of {}, after this output:\n{output}", self.status);
+        }
+        (self.judge)(output)
+    }
+}
+
+fn host_is_whole(output: &str) -> Result<()> {
+    let findings: Vec<Value> = serde_json::from_str(output).context("the doctor's report is not JSON")?;
+    for name in WORKING {
+        let finding = findings.iter().find(|finding| finding["name"] == name);
+        let finding = finding.with_context(|| format!("the doctor says nothing of {name}"))?;
+        if finding["state"] != "ok" {
+            bail!("{name} is not ok: {finding}");
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(kvm: &str) -> String {
+        let finding = |name: &str| {
+            let state = if name == "kvm" { kvm } else { "ok" };
+            format!(r#"{{"name":"{name}","state":"{state}"}}"#)
+        };
+        format!("[{}]", WORKING.map(finding).join(","))
+    }
+
+    #[test]
+    fn a_host_is_whole_when_all_of_it_is_ok() {
+        host_is_whole(&report("ok")).unwrap();
+        for (output, why) in [
+            (report("limited"), "kvm is not ok"),
+            ("[]".to_string(), "nothing of kvm"),
+            (String::new(), "not JSON"),
+        ] {
+            let error = host_is_whole(&output).unwrap_err();
+            assert!(format!("{error:#}").contains(why), "{error:#}");
+        }
+    }
+
+    #[test]
+    fn a_status_that_is_not_the_expected_one_fails() {
+        for check in CHECKS {
+            let error = check.verdict(check.status + 1, "words").unwrap_err().to_string();
+            assert!(error.contains("instead of") && error.ends_with("words"), "{error}");
+        }
+    }
+}
