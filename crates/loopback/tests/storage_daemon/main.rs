@@ -28,8 +28,15 @@ fn pattern(block: u64, turn: u64) -> Vec<u8> {
     (0..BLOCK_LEN).map(|_| next()).collect()
 }
 
+/// So short a queue that what is sent one by one fills it: the daemon may use in any order what it finds at once, and a queue that
+/// still shows that when the daemon is killed cannot go on.
+const QUEUE_SIZE: u16 = 32;
+
 fn info() -> DeviceInfo {
-    DeviceInfo { config_len: blk::CONFIG_LEN, ..DeviceInfo::new(device_type::BLOCK, "disk", vec![128]) }
+    DeviceInfo {
+        config_len: blk::CONFIG_LEN,
+        ..DeviceInfo::new(device_type::BLOCK, "disk", vec![QUEUE_SIZE])
+    }
 }
 
 fn open(machine: &Machine, daemon: &Daemon, patience: Patience) -> Frontend {

@@ -77,8 +77,9 @@ impl Ring {
         }
     }
 
-    /// Whether what a lost server has used of a split ring, it used in order, as far as the ring shows. Only then are the buffers
-    /// from the used index on those that are in flight: one that was used early would be used twice, and another never.
+    /// Whether the buffers that a lost server has used of a split ring are those that were made available first, as far as the
+    /// ring still shows both. Only then are those from the used index on in flight: one that was used early would be used
+    /// twice, and another never.
     pub(super) fn was_used_in_order(&self, memory: &dyn Memory) -> Result<bool, MemoryFault> {
         let size = self.layout.size;
         let word = |area: IoAddr, offset: usize| -> Result<u16, MemoryFault> {
@@ -88,19 +89,21 @@ impl Ring {
             Ok(u16::from_le_bytes(bytes))
         };
         let (driver, device) = (self.layout.driver_area, self.layout.device_area);
-        let used = word(device, USED_IDX)?;
-        let mut differ = Vec::new();
+        let index = word(device, USED_IDX)?;
+        let (mut available, mut used) = (Vec::new(), Vec::new());
         for back in 1..=size {
-            let place = usize::from(used.wrapping_sub(back) % size);
-            let available = word(driver, AVAIL_RING + place * size_of::<u16>())?;
-            if available != word(device, USED_RING + place * USED_ELEMENT_SIZE)? {
-                differ.push(back);
-            }
+            let place = usize::from(index.wrapping_sub(back) % size);
+            available.push(word(driver, AVAIL_RING + place * size_of::<u16>())?);
+            used.push(word(device, USED_RING + place * USED_ELEMENT_SIZE)?);
         }
-        // The driver goes on meanwhile: where it has made more available, there is nothing to compare any more.
-        let in_flight = word(driver, AVAIL_IDX)?.wrapping_sub(used);
-        let comparable = size.saturating_sub(in_flight);
-        Ok(in_flight == 0 || differ.into_iter().all(|back| back > comparable))
+        // Read last, for the driver goes on meanwhile: what it has made available since is in the place of older entries.
+        let in_flight = word(driver, AVAIL_IDX)?.wrapping_sub(index);
+        let comparable = usize::from(size.saturating_sub(in_flight));
+        for heads in [&mut available, &mut used] {
+            heads.truncate(comparable);
+            heads.sort_unstable();
+        }
+        Ok(in_flight == 0 || available == used)
     }
 }
 

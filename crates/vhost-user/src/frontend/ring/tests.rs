@@ -33,6 +33,9 @@ fn a_ring_that_was_used_in_order_shows_what_is_in_flight() {
     assert!(verdict(&[3, 1, 2, 0], &[3, 1]));
     assert!(verdict(&[3, 1, 2, 0, 3, 1], &[3, 1, 2, 0, 3]));
     assert!(verdict(&[3, 1, 2, 0, 3, 1, 2], &[3, 1, 2]));
+    // Out of order, and all the same again.
+    assert!(verdict(&[3, 1, 2, 0], &[1, 3]));
+    assert!(verdict(&[3, 1, 2, 0, 3], &[3, 2, 0, 1]));
 }
 
 #[test]
