@@ -1,8 +1,13 @@
 //! Tells usable KVM from one that merely opens.
 //!
 //! On some hosts `/dev/kvm` opens and creates machines, but runs the guest's kernel code by instruction emulation: hundreds of times
-//! slower, and a stock kernel dies on its first wide atomic. So a guest of a few dozen bytes runs a loop, a `cmpxchg16b` and an SSE
-//! instruction in 64-bit mode, as a kernel does, and the probe looks at the result and at the clock.
+//! slower, and a stock kernel dies on its first wide atomic. So a guest of a few dozen bytes runs a `cmpxchg16b`, an SSE instruction
+//! and rounds of a loop in 64-bit mode, as a kernel does, and the probe looks at the result and at the clock.
+//!
+//! The best round counts, and none before the guest has touched all of its memory: where the host itself is emulated (QEMU's TCG
+//! emulates AMD's virtualization), the first faults and exits take milliseconds, and a busy machine stops any one round for as long.
+//! The guest's code is translated there, and runs in a few nanoseconds for each instruction, which is of use; what interprets it
+//! takes hundreds in every round.
 //!
 //! This module holds `unsafe` because a guest needs memory that is mapped here and registered with the kernel by address.
 #![allow(unsafe_code)]
@@ -54,7 +59,7 @@ pub enum Reason {
     /// The guest runs by emulation.
     #[error("{nanoseconds} ns for a loop iteration: this KVM interprets guest code")]
     Slow {
-        /// Nanoseconds for one iteration of two instructions.
+        /// Nanoseconds for one iteration of two instructions, in the best round.
         nanoseconds: u128,
     },
 }
@@ -78,23 +83,30 @@ const DIRECTORY: usize = 0x3000;
 const CODE: usize = 0x8000;
 const RESULT: usize = 0x9000;
 const ITERATIONS: u32 = 20_000;
-/// Two instructions take well under a nanosecond each; interpreting them takes hundreds.
+/// Two instructions take well under a nanosecond each, and a few where the host is emulated; interpreting them takes hundreds.
 const SLOWEST: Duration = Duration::from_nanos(50 * ITERATIONS as u64);
+/// How long rounds go on until one is quick enough.
+const PATIENCE: Duration = Duration::from_millis(100);
 const PORT: u16 = 0xf1;
+/// What the guest writes to the port: once after the result, and then after each round of the loop.
+const COMPUTED: u8 = b'V';
+const ROUND: u8 = b'R';
 /// What `cmpxchg16b` stores (1 in the low half), doubled by `paddq`.
 const EXPECTED: u64 = 2;
 
-/// The guest: `mov ecx, ITERATIONS; 1: dec ecx; jnz 1b; mov edi, RESULT; xor eax, eax; xor edx, edx; mov ebx, 1; xor ecx, ecx;
-/// lock cmpxchg16b [rdi]; movdqa xmm0, [rdi]; paddq xmm0, xmm0; movdqa [rdi+16], xmm0; mov al, 'V'; out PORT, al; hlt`.
+/// The guest: `mov edi, RESULT; xor eax, eax; xor edx, edx; mov ebx, 1; xor ecx, ecx; lock cmpxchg16b [rdi]; movdqa xmm0, [rdi];
+/// paddq xmm0, xmm0; movdqa [rdi+16], xmm0; mov al, 'V'; out PORT, al`, and then for ever
+/// `1: mov ecx, ITERATIONS; 2: dec ecx; jnz 2b; mov al, 'R'; out PORT, al; jmp 1b`.
 fn program() -> Vec<u8> {
-    let mut code = vec![0xb9];
-    code.extend(ITERATIONS.to_le_bytes());
-    code.extend([0xff, 0xc9, 0x75, 0xfc, 0xbf]);
+    let mut code = vec![0xbf];
     code.extend((RESULT as u32).to_le_bytes());
     code.extend([0x31, 0xc0, 0x31, 0xd2, 0xbb, 1, 0, 0, 0, 0x31, 0xc9]);
     code.extend([0xf0, 0x48, 0x0f, 0xc7, 0x0f]);
     code.extend([0x66, 0x0f, 0x6f, 0x07, 0x66, 0x0f, 0xd4, 0xc0, 0x66, 0x0f, 0x7f, 0x47, 0x10]);
-    code.extend([0xb0, b'V', 0xe6, PORT as u8, 0xf4]);
+    code.extend([0xb0, COMPUTED, 0xe6, PORT as u8]);
+    code.push(0xb9);
+    code.extend(ITERATIONS.to_le_bytes());
+    code.extend([0xff, 0xc9, 0x75, 0xfc, 0xb0, ROUND, 0xe6, PORT as u8, 0xeb, 0xf1]);
     code
 }
 
@@ -132,7 +144,7 @@ impl Drop for GuestMemory {
     }
 }
 
-/// Runs the probe: a few milliseconds on a host whose KVM is usable, and under 50 on one that emulates.
+/// Runs the probe: a few milliseconds on a host whose KVM is usable, and some more than a hundred on one that emulates.
 #[must_use]
 pub fn probe() -> Verdict {
     let start = Instant::now();
@@ -161,20 +173,36 @@ fn run_guest(kvm: &Kvm) -> Result<(), Reason> {
     give_memory(&vm, &memory)?;
     let mut cpu = call("create a virtual CPU", vm.create_vcpu(0))?;
     prepare(kvm, &cpu)?;
-    let start = Instant::now();
-    match call("run the guest", cpu.run())? {
-        VcpuExit::IoOut(PORT, [b'V']) => {}
-        other => return Err(Reason::Exit(format!("{other:?}"))),
-    }
-    let took = start.elapsed();
+    run_to(&mut cpu, COMPUTED)?;
     let found = memory.u64(RESULT + 16);
     if found != EXPECTED {
         return Err(Reason::Result { found, expected: EXPECTED });
     }
-    if took > SLOWEST {
-        return Err(Reason::Slow { nanoseconds: took.as_nanos() / u128::from(ITERATIONS) });
+    let best = best_round(&mut cpu)?;
+    if best > SLOWEST {
+        return Err(Reason::Slow { nanoseconds: best.as_nanos() / u128::from(ITERATIONS) });
     }
     Ok(())
+}
+
+/// How long the loop took in the first round that was quick enough, or in the quickest.
+fn best_round(cpu: &mut VcpuFd) -> Result<Duration, Reason> {
+    let begin = Instant::now();
+    let mut best = Duration::MAX;
+    while best > SLOWEST && begin.elapsed() < PATIENCE {
+        let start = Instant::now();
+        run_to(cpu, ROUND)?;
+        best = best.min(start.elapsed());
+    }
+    Ok(best)
+}
+
+/// Runs the guest until it writes to the port, which must be this.
+fn run_to(cpu: &mut VcpuFd, mark: u8) -> Result<(), Reason> {
+    match call("run the guest", cpu.run())? {
+        VcpuExit::IoOut(PORT, [found]) if *found == mark => Ok(()),
+        other => Err(Reason::Exit(format!("{other:?}"))),
+    }
 }
 
 fn give_memory(vm: &VmFd, memory: &GuestMemory) -> Result<(), Reason> {
