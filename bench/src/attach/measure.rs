@@ -50,22 +50,22 @@ impl Measure {
         }
     }
 
-    /// A figure that is to be at most `limit` times the peer's.
+    /// A figure by the peer's, to be at most `limit` times that if there is a limit.
     #[must_use]
     pub fn against(
         name: &str,
         value: f64,
         unit: &'static str,
         (peer, peer_value): (&'static str, f64),
-        limit: f64,
+        limit: Option<f64>,
     ) -> Self {
         let ratio = value / peer_value;
         Self {
             peer: Some(peer),
             peer_value: Some(peer_value),
             ratio: Some(ratio),
-            goal: Some(Goal::Ratio(limit)),
-            met: Some(ratio <= limit),
+            goal: limit.map(Goal::Ratio),
+            met: limit.map(|limit| ratio <= limit),
             ..Self::alone(name, value, unit, None)
         }
     }
