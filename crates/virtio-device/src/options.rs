@@ -61,6 +61,18 @@ pub enum OptionError {
         /// What the value must be.
         wanted: String,
     },
+    /// A value is of its kind, and the system has nothing usable by that name.
+    #[error("{device}: `{key}={value}`: {reason}")]
+    Unusable {
+        /// The device's name.
+        device: String,
+        /// The key.
+        key: &'static str,
+        /// Its value.
+        value: String,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
 }
 
 fn did_you_mean(nearest: &Option<&'static str>) -> String {
@@ -184,6 +196,16 @@ impl Options {
         self.parsed(key, words.join(" or "), |value| {
             table.iter().find(|(word, _)| *word == value).map(|(_, meaning)| *meaning)
         })
+    }
+
+    /// Says that what a key names cannot be used: for devices that find out only when they open it.
+    pub fn unusable(&self, key: &'static str, reason: impl Display) -> OptionError {
+        OptionError::Unusable {
+            device: self.name.clone(),
+            key,
+            value: self.text(key).unwrap_or_default().into(),
+            reason: reason.to_string(),
+        }
     }
 
     fn parsed<T>(

@@ -1,0 +1,1 @@
+//! Requests at random, many in flight, against a disk in memory.
