@@ -1,6 +1,6 @@
 //! The keyboard controller: guests reset a PC by it when nothing else works.
 
-use super::{MachineEvent, PortDevice, read_each, write_each};
+use super::{MachineEvent, NOTHING, PortDevice, read_each, write_each};
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
 use vm_superio::{I8042Device, Trigger};
@@ -35,12 +35,15 @@ impl Default for KeyboardController {
 
 impl PortDevice for KeyboardController {
     fn read(&mut self, offset: u16, out: &mut [u8]) {
-        read_each(offset, out, |register| self.0.read(register as u8));
+        read_each(offset, out, |register| match u8::try_from(register) {
+            Ok(register) => self.0.read(register),
+            Err(_) => NOTHING,
+        });
     }
 
     fn write(&mut self, offset: u16, data: &[u8]) -> Option<MachineEvent> {
         write_each(offset, data, |register, value| {
-            let Ok(()) = self.0.write(register as u8, value);
+            let Ok(()) = self.0.write(u8::try_from(register).ok()?, value);
             self.0.reset_evt().0.swap(false, Ordering::Relaxed).then_some(MachineEvent::Reset)
         })
     }
