@@ -4,6 +4,7 @@ use crate::guests::Machine;
 use crate::serve::Door;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
+use std::path::PathBuf;
 
 /// Write a virtual device once, attach it every way.
 #[derive(Parser)]
@@ -18,6 +19,8 @@ pub(crate) enum Command {
     /// Labs: one value's way from a driver to a device and back, and what it costs
     #[command(subcommand)]
     Lab(LabCommand),
+    /// Boots a guest in a machine of our own, on KVM
+    Run(MachineOptions),
     /// Serves a device to virtual machine monitors in other processes
     Serve(ServeOptions),
     /// The devices there are
@@ -78,6 +81,50 @@ pub(crate) enum MemoryFiles {
     Any,
 }
 
+/// What `run` is told.
+///
+/// The guest's serial line is on stdin and stdout. Ctrl-A X stops the guest, and Ctrl-A Ctrl-A types Ctrl-A.
+#[derive(Args)]
+pub(crate) struct MachineOptions {
+    /// The kernel: a bzImage, or an ELF file with a PVH entry
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kernel: PathBuf,
+    /// Its first file system
+    #[arg(long, value_name = "FILE")]
+    pub(crate) initrd: Option<PathBuf>,
+    /// What the kernel is told
+    #[arg(long, value_name = "TEXT", default_value = "console=ttyS0")]
+    pub(crate) cmdline: String,
+    /// Processors, 1 to 16
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) cpus: u8,
+    /// RAM, in bytes, or with K, M or G after the number
+    #[arg(long, value_name = "SIZE", default_value = "512M", value_parser = parse_size)]
+    pub(crate) memory: u64,
+    /// Have the RAM in reserved pages of 2 MiB
+    #[arg(long)]
+    pub(crate) huge_pages: bool,
+    /// A device: see `vioduct device list`. Beside its own options it takes transport=pci|mmio, and vhost-user=PATH for one that
+    /// a server has
+    #[arg(long, value_name = "DEVICE[,KEY=VALUE]…")]
+    pub(crate) device: Vec<String>,
+}
+
+/// A number of bytes: `512M`.
+fn parse_size(text: &str) -> Result<u64, String> {
+    let shift = match text.bytes().last() {
+        Some(b'K' | b'k') => 10,
+        Some(b'M' | b'm') => 20,
+        Some(b'G' | b'g') => 30,
+        _ => 0,
+    };
+    let number = if shift == 0 { text } else { text.split_at(text.len() - 1).0 };
+    let bytes = number.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift));
+    bytes.ok_or_else(|| {
+        format!("`{text}` is no size: write a number of bytes, or one with K, M or G after it")
+    })
+}
+
 /// How results are printed.
 #[derive(Args, Clone, Copy)]
 pub(crate) struct Format {
@@ -116,6 +163,8 @@ pub(crate) enum On {
     Uml,
     /// A PC in QEMU, by KVM where that runs guests: needs the guest kit
     Qemu,
+    /// Our own machine, on KVM: needs the guest kit
+    Kvm,
 }
 
 impl On {
@@ -125,6 +174,7 @@ impl On {
             Self::Auto | Self::Loopback => None,
             Self::Uml => Some(Machine::Uml),
             Self::Qemu => Some(Machine::Qemu),
+            Self::Kvm => Some(Machine::Kvm),
         }
     }
 

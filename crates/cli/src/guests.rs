@@ -4,6 +4,7 @@
 mod boot;
 mod console;
 mod kit;
+mod kvm;
 mod labs;
 mod machine;
 mod qemu;

@@ -8,6 +8,7 @@ mod virtio_demo;
 mod virtio_test;
 
 pub(crate) use stage::failed;
+pub(crate) use vhost_demo::ServerProcess;
 
 use crate::Failure;
 use crate::args::{On, Ring, Transport};
@@ -70,7 +71,7 @@ impl Place {
 impl Lab {
     /// The machines that it runs on.
     pub(crate) fn machines(&self) -> Vec<&'static str> {
-        let guests = self.guest.map_or(&[][..], |_| &[Machine::Uml, Machine::Qemu]);
+        let guests = self.guest.map_or(&[][..], |_| &[Machine::Uml, Machine::Qemu, Machine::Kvm]);
         let loopback = self.run.map(|_| "loopback");
         loopback.into_iter().chain(guests.iter().map(|machine| machine.name())).collect()
     }

@@ -11,6 +11,7 @@ mod labs;
 mod nearest;
 mod registry;
 mod report;
+mod run;
 mod serve;
 
 use args::{Arguments, Command, DeviceCommand, LabCommand};
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Lab(LabCommand::List(format)) => lab::list(format),
         Command::Lab(LabCommand::Run(options)) => lab::run(&options),
+        Command::Run(options) => run::run(&options),
         Command::Serve(options) => serve::run(&options),
         Command::Device(DeviceCommand::List(format)) => device::list(format),
         Command::Doctor(format) => doctor::run(format),

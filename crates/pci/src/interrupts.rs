@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use vioduct_state::{LoadError, Reader, Writer};
@@ -28,6 +29,12 @@ pub trait InterruptSink: Send + Sync {
     /// [`Interrupts::msix`], which sets the pending bit; a pending interrupt is delivered by [`msi`](Self::msi)
     /// after the call that unmasks.
     fn vector_changed(&self, _vector: u16, _state: VectorState) {}
+
+    /// An eventfd whose increment raises `vector`, for those who raise it from another process. It works in every state of the
+    /// vector: while that is not [`VectorState::Unmasked`], the host listens to it and calls [`Interrupts::msix`].
+    fn eventfd(&self, _vector: u16) -> Option<BorrowedFd<'_>> {
+        None
+    }
 
     /// Who keeps the vector table. Asked for every interrupt.
     fn table_owner(&self) -> TableOwner {
@@ -132,6 +139,11 @@ impl Interrupts {
                 VectorState::Unmasked(message) => self.shared.sink.msi(vector, message),
             },
         }
+    }
+
+    /// An eventfd whose increment is as good as [`msix`](Self::msix), if the host has one for each vector.
+    pub fn eventfd(&self, vector: u16) -> Option<BorrowedFd<'_>> {
+        self.shared.sink.eventfd(vector)
     }
 
     /// Sets the level of the interrupt pin. It reaches the host unless the guest disabled INTx or turned MSI-X on.

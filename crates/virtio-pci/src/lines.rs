@@ -1,5 +1,6 @@
 //! Interrupts: which vector each event is mapped to, the ISR, and INTx.
 
+use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -161,6 +162,11 @@ impl TransportInterrupts for Lines {
             Some(interrupts) => interrupts.msix(self.queue_vector(q)),
             None => self.set_isr(INTERRUPT_QUEUE),
         }
+    }
+
+    fn queue_eventfd(&self, q: u16) -> Option<BorrowedFd<'_>> {
+        let vector = Some(self.queue_vector(q)).filter(|vector| *vector != NO_VECTOR)?;
+        self.msix()?.eventfd(vector)
     }
 
     /// virtio 1.3 §4.1.4.5.1: the ISR's bit for this is set before the notification, whichever way that goes.

@@ -6,22 +6,51 @@
 
 use crate::Failure;
 use rustix::process::{Signal, set_parent_process_death_signal};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, PipeReader, Write};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
+use vioduct_machine::{Machine, Outcome, Stopper, Traps};
 
 /// A guest that runs; dropping it is pulling its plug.
 pub(super) struct Guest {
-    process: Child,
+    host: Host,
     lines: Receiver<String>,
     deadline: Instant,
     limit: Duration,
 }
 
+/// What the guest runs in.
+enum Host {
+    Process(Child),
+    /// A machine of our own.
+    Thread {
+        stopper: Stopper,
+        thread: Option<JoinHandle<Result<Traps, Failure>>>,
+    },
+}
+
 impl Guest {
+    /// Runs the machine that `boot` makes, given where its serial line goes. It may take `limit`.
+    pub(super) fn start(
+        limit: Duration,
+        boot: impl FnOnce(Box<dyn Write + Send>) -> Result<Machine, Failure>,
+    ) -> Result<Self, Failure> {
+        let failed = |error| Failure::Failed(format!("cannot start the guest: {error}"));
+        let (console, write_end) = std::io::pipe().map_err(failed)?;
+        let mut machine = boot(Box::new(write_end))?;
+        let stopper = machine.stopper();
+        let body = move || match machine.run() {
+            Ok(Outcome::Crashed(how)) => Err(Failure::Failed(format!("the guest has crashed: {how}"))),
+            Ok(_) => Ok(machine.traps()),
+            Err(error) => Err(Failure::Failed(error.to_string())),
+        };
+        let thread = thread::Builder::new().name("machine".to_owned()).spawn(body).map_err(failed)?;
+        Self::watch(Host::Thread { stopper, thread: Some(thread) }, console, limit)
+    }
+
     /// Starts what `command` runs. It may take `limit`.
     pub(super) fn boot(mut command: Command, limit: Duration) -> Result<Self, Failure> {
         let program = command.get_program().to_string_lossy().into_owned();
@@ -35,6 +64,11 @@ impl Guest {
         let process = command.spawn().map_err(failed)?;
         // The command has the write ends, too: without them the console ends when the guest does.
         drop(command);
+        Self::watch(Host::Process(process), console, limit)
+    }
+
+    fn watch(host: Host, console: PipeReader, limit: Duration) -> Result<Self, Failure> {
+        let failed = |error| Failure::Failed(format!("cannot start a thread: {error}"));
         let (sender, lines) = mpsc::channel();
         thread::Builder::new()
             .name("console".to_owned())
@@ -48,7 +82,7 @@ impl Guest {
                 }
             })
             .map_err(failed)?;
-        Ok(Self { process, lines, deadline: Instant::now() + limit, limit })
+        Ok(Self { host, lines, deadline: Instant::now() + limit, limit })
     }
 
     /// The console's next line; `None` when the guest has closed it.
@@ -64,17 +98,34 @@ impl Guest {
         }
     }
 
-    /// How the process ended that has closed its console.
-    pub(super) fn wait(mut self) -> Result<ExitStatus, Failure> {
-        self.process.wait().map_err(|error| Failure::Failed(format!("cannot wait for the guest: {error}")))
+    /// Waits for the end of a guest that has closed its console; what has trapped, where that is counted.
+    pub(super) fn wait(mut self) -> Result<Option<Traps>, Failure> {
+        match &mut self.host {
+            Host::Process(process) => match process.wait() {
+                Ok(_) => Ok(None),
+                Err(error) => Err(Failure::Failed(format!("cannot wait for the guest: {error}"))),
+            },
+            Host::Thread { thread, .. } => match thread.take().map(JoinHandle::join) {
+                Some(Ok(outcome)) => outcome.map(Some),
+                None | Some(Err(_)) => Err(Failure::Failed("the machine's thread has panicked".to_owned())),
+            },
+        }
     }
 }
 
 impl Drop for Guest {
     fn drop(&mut self) {
         // It may have ended by itself.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        match &mut self.host {
+            Host::Process(process) => {
+                let _ = process.kill();
+                let _ = process.wait();
+            }
+            Host::Thread { stopper, thread } => {
+                stopper.stop();
+                let _ = thread.take().map(JoinHandle::join);
+            }
+        }
     }
 }
 
@@ -97,13 +148,14 @@ mod tests {
         assert_eq!(guest.line().unwrap().as_deref(), Some("one"));
         assert_eq!(guest.line().unwrap().as_deref(), Some("two"));
         assert_eq!(guest.line().unwrap(), None);
-        assert_eq!(guest.wait().unwrap().code(), Some(3));
+        assert_eq!(guest.wait().unwrap(), None, "nobody counts its traps");
     }
 
     #[test]
     fn a_guest_that_hangs_is_switched_off() {
         let mut guest = shell("exec sleep 1000", Duration::from_millis(10));
-        let id = guest.process.id();
+        let super::Host::Process(process) = &guest.host else { panic!("not a process") };
+        let id = process.id();
         assert!(matches!(guest.line(), Err(Failure::Failed(why)) if why.contains("switched off")));
         drop(guest);
         assert!(!std::path::Path::new(&format!("/proc/{id}")).exists());

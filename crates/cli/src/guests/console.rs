@@ -22,6 +22,7 @@ pub(super) enum Line<'l> {
 /// What a program in the guest has measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct GuestCost {
+    pub(super) writes: u64,
     pub(super) median_ns: u64,
     pub(super) p99_ns: u64,
     pub(super) per_operation_ns: u64,
@@ -75,6 +76,7 @@ impl GuestCost {
             words.split(' ').find_map(|word| word.strip_prefix(name)?.strip_prefix('=')?.parse().ok())
         };
         Some(Self {
+            writes: number("writes")?,
             median_ns: number("median_ns")?,
             p99_ns: number("p99_ns")?,
             per_operation_ns: number("per_operation_ns")?,
@@ -100,7 +102,7 @@ mod tests {
             ("wrote 0x1333, read 0x1333", Line::Program("wrote 0x1333, read 0x1333")),
             (
                 "cost writes=1000 median_ns=12 p99_ns=34 per_operation_ns=15",
-                Line::Cost(GuestCost { median_ns: 12, p99_ns: 34, per_operation_ns: 15 }),
+                Line::Cost(GuestCost { writes: 1000, median_ns: 12, p99_ns: 34, per_operation_ns: 15 }),
             ),
             ("cost writes=1000", Line::Program("cost writes=1000")),
         ] {

@@ -3,17 +3,17 @@
 use super::Kit;
 use super::boot::Guest;
 use super::console::{GuestCost, Line};
-use super::machine::Machine;
-use super::served::Counts;
+use super::machine::{Booted, Machine};
 use crate::Failure;
 use crate::args::Ring;
 use crate::labs::{Place, Setup, failed};
 use crate::report::{Check, Cost, Costs, Transcript};
 use std::collections::VecDeque;
 use std::sync::mpsc::{self, Receiver, Sender};
+use vioduct_machine::Traps;
 use vioduct_spec::{Features, demo, device_type, test};
 use vioduct_virtio_demo::VirtioDemo;
-use vioduct_virtio_device::{DeviceModel, Options};
+use vioduct_virtio_device::{DeviceModel, Options, QueueStats};
 use vioduct_virtio_test::VirtioTest;
 
 /// Any virtio device.
@@ -41,7 +41,7 @@ const DEMO_LINES: [&str; 4] = [
 
 impl GuestLab {
     /// What the guest's program is told: `vioduct.lab=…`.
-    pub(super) const fn program(self) -> &'static str {
+    const fn program(self) -> &'static str {
         match self {
             Self::PciDemo => "pci-demo",
             Self::VirtioDemo | Self::VhostDemo => "virtio-demo",
@@ -69,15 +69,16 @@ impl GuestLab {
         }
     }
 
-    /// Parameters of the guest's driver, as words of the kernel's command line.
-    pub(super) fn parameters(self, device_type: u32) -> Vec<String> {
+    /// What the kernel's command line says of the lab: its program, and parameters of the driver.
+    pub(super) fn kernel_words(self, device_type: u32) -> Vec<String> {
+        let program = format!("vioduct.lab={}", self.program());
         let driver = match self {
-            Self::PciDemo => return Vec::new(),
+            Self::PciDemo => return vec![program],
             Self::VirtioDemo | Self::VhostDemo => "vioduct_virtio_demo",
             Self::Factorial | Self::Echo => "vioduct_virtio_test",
         };
         let format = (self == Self::Echo).then(|| format!("{driver}.echo=1"));
-        [format!("{driver}.device_type={device_type}")].into_iter().chain(format).collect()
+        [program, format!("{driver}.device_type={device_type}")].into_iter().chain(format).collect()
     }
 
     /// The device, of whatever type the machine has use for; it tells `received` what it is asked. None for a plain function.
@@ -121,19 +122,15 @@ impl GuestLab {
         let kit = Kit::load()?;
         let room = tempfile::tempdir().map_err(failed("make a folder for sockets"))?;
         let (sender, received) = mpsc::channel();
-        let attached = machine.attach(self, setup, room.path(), sender)?;
-        let command = machine.command(&kit, room.path(), self, &attached);
-        out.say(format!(
-            "boots Linux {} in {}, with the device {}",
-            kit.release(),
-            machine.title(),
-            attached.how
-        ));
-        let guest = Guest::boot(command, machine.limit())?;
+        let booted = machine.boot(&kit, self, setup, room.path(), sender)?;
+        let Booted { guest, counts, how, device, .. } = booted;
+        out.say(format!("boots Linux {} in {}, with the device {how}", kit.release(), machine.title()));
         let watched = watch(guest, place.ring, out)?;
         say_received(&received, out);
         self.judge(&watched, out);
-        Ok(Costs { ways: vec![self.cost(&attached.how, watched.cost, &attached.server.counts)] })
+        let trapped = device.and_then(|device| watched.registers_of(device));
+        let registers = counts.registers().or(trapped);
+        Ok(Costs { ways: vec![self.cost(&how, watched.cost, counts.queue(), registers)] })
     }
 
     fn judge(self, watched: &Watched, out: &mut Transcript) {
@@ -152,11 +149,19 @@ impl GuestLab {
         }
     }
 
-    fn cost(self, how: &str, measured: Option<GuestCost>, counts: &Counts) -> Cost {
-        let queue = counts.queue();
-        let registers = counts.registers();
-        let operations = queue.map(|queue| queue.chains).or(registers.map(|(reads, writes)| reads + writes));
-        let operations = operations.unwrap_or_default();
+    fn cost(
+        self,
+        how: &str,
+        measured: Option<GuestCost>,
+        queue: Option<QueueStats>,
+        registers: Option<(u64, u64)>,
+    ) -> Cost {
+        // What the device has counted; where that is another process's, what the guest has.
+        let counted = match self {
+            Self::PciDemo => registers.map(|(reads, writes)| reads + writes),
+            _ => queue.map(|queue| queue.chains),
+        };
+        let operations = counted.or(measured.map(|cost| cost.writes)).unwrap_or_default();
         Cost {
             way: format!("one at a time, {how}"),
             operations,
@@ -180,6 +185,7 @@ struct Watched {
     status: Option<u8>,
     cost: Option<GuestCost>,
     last: VecDeque<String>,
+    traps: Option<Traps>,
 }
 
 /// Follows a guest to its end.
@@ -214,11 +220,17 @@ fn watch(mut guest: Guest, ring: Option<Ring>, out: &mut Transcript) -> Result<W
             Line::Kernel | Line::Program(_) => {}
         }
     }
-    guest.wait()?;
+    watched.traps = guest.wait()?;
     Ok(watched)
 }
 
 impl Watched {
+    /// Reads and writes of a device's registers that have trapped.
+    fn registers_of(&self, device: &str) -> Option<(u64, u64)> {
+        let devices = &self.traps.as_ref()?.devices;
+        devices.iter().find(|(name, ..)| *name == device).map(|(_, reads, writes)| (*reads, *writes))
+    }
+
     fn show_last(&self) {
         eprintln!("vioduct: the guest's console, as far as it came:");
         self.last.iter().for_each(|line| eprintln!("  | {line}"));

@@ -1,13 +1,13 @@
 //! The machines that boot guests, and how a lab's device is attached to each.
 
+use super::boot::Guest;
 use super::labs::GuestLab;
-use super::served::Server;
-use super::{Kit, qemu, uml};
+use super::served::{Counts, Server};
+use super::{Kit, kvm, qemu, uml};
 use crate::Failure;
 use crate::args::Transport;
-use crate::labs::Setup;
+use crate::labs::{ServerProcess, Setup};
 use std::path::Path;
-use std::process::Command;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
@@ -17,6 +17,24 @@ pub(crate) enum Machine {
     /// Linux as a process of this host.
     Uml,
     Qemu,
+    /// Our own, on KVM.
+    Kvm,
+}
+
+/// A guest that is on its way, and its device.
+pub(super) struct Booted {
+    pub(super) guest: Guest,
+    pub(super) counts: Counts,
+    /// How the device is attached, in words.
+    pub(super) how: String,
+    /// What the machine's traps call it, where the machine is ours.
+    pub(super) device: Option<&'static str>,
+    /// Serves until this is dropped.
+    #[expect(dead_code, reason = "held for its end")]
+    pub(super) server: Option<Server>,
+    /// The same in another process.
+    #[expect(dead_code, reason = "held for its end")]
+    pub(super) process: Option<ServerProcess>,
 }
 
 /// A device with its server, as a machine finds it.
@@ -36,6 +54,7 @@ impl Machine {
         match self {
             Self::Uml => "uml",
             Self::Qemu => "qemu",
+            Self::Kvm => "kvm",
         }
     }
 
@@ -43,6 +62,7 @@ impl Machine {
         match self {
             Self::Uml => "User-Mode Linux",
             Self::Qemu => "QEMU",
+            Self::Kvm => "our machine on KVM",
         }
     }
 
@@ -50,6 +70,7 @@ impl Machine {
     pub(crate) fn transport(self, lab: GuestLab, transport: Transport) -> Result<&'static str, Failure> {
         match (transport, self, lab) {
             (_, _, GuestLab::PciDemo) => Ok("pci"),
+            (Transport::Mmio, Self::Kvm, _) => Ok("mmio"),
             (Transport::Mmio, machine, _) => Err(Failure::Usage(format!(
                 "{} has no virtio-mmio device that another process serves: leave --transport out, or run --on loopback",
                 machine.title()
@@ -60,34 +81,44 @@ impl Machine {
     }
 
     /// How long a guest may take, on a host that has much else to do.
-    pub(super) const fn limit(self) -> Duration {
+    const fn limit(self) -> Duration {
         match self {
             Self::Uml => Duration::from_secs(60),
-            Self::Qemu => Duration::from_secs(300),
+            Self::Qemu | Self::Kvm => Duration::from_secs(300),
         }
     }
 
-    /// Serves a lab's device for a guest that is about to boot.
-    pub(super) fn attach(
+    /// Attaches a lab's device and boots the guest; sockets go to `room`.
+    pub(super) fn boot(
         self,
+        kit: &Kit,
         lab: GuestLab,
         setup: &Setup,
         room: &Path,
         received: Sender<String>,
-    ) -> Result<Attached, Failure> {
-        match self {
-            Self::Uml => uml::attach(lab, setup, room, received),
-            Self::Qemu => qemu::attach(lab, setup, room, received),
-        }
-    }
-
-    /// What boots the guest.
-    pub(super) fn command(self, kit: &Kit, room: &Path, lab: GuestLab, attached: &Attached) -> Command {
-        let mut words = vec![format!("vioduct.lab={}", lab.program())];
-        words.extend(attached.kernel_words.iter().cloned());
-        match self {
-            Self::Uml => uml::command(kit, room, &words),
-            Self::Qemu => qemu::command(kit, &attached.arguments, &words),
-        }
+    ) -> Result<Booted, Failure> {
+        let (attached, command) = match self {
+            Self::Uml => {
+                let attached = uml::attach(lab, setup, room, received)?;
+                let command = uml::command(kit, room, &attached);
+                (attached, command)
+            }
+            Self::Qemu => {
+                let attached = qemu::attach(lab, setup, room, received)?;
+                let command = qemu::command(kit, &attached);
+                (attached, command)
+            }
+            Self::Kvm => return kvm::boot(kit, lab, setup, room, self.limit(), received),
+        };
+        let guest = Guest::boot(command, self.limit())?;
+        let Attached { server, how, .. } = attached;
+        Ok(Booted {
+            guest,
+            counts: server.counts.clone(),
+            how,
+            device: None,
+            server: Some(server),
+            process: None,
+        })
     }
 }

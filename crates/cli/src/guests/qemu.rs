@@ -29,12 +29,12 @@ pub(super) fn attach(
         GuestLab::VhostDemo => vhost_user(lab, setup, &socket, received),
         GuestLab::PciDemo => {
             let server = Server::function(&socket, vioduct_pci_demo::PciDemo::default())?;
-            Ok(vfio_user(server, &socket, Vec::new()))
+            Ok(vfio_user(server, &socket, lab.kernel_words(0)))
         }
         GuestLab::VirtioDemo | GuestLab::Factorial | GuestLab::Echo => {
             let device_type = lab.device_type();
             let server = Server::virtio_pci(&socket, lab.model(device_type, &received)?, setup.ring)?;
-            Ok(vfio_user(server, &socket, lab.parameters(device_type)))
+            Ok(vfio_user(server, &socket, lab.kernel_words(device_type)))
         }
     }
 }
@@ -73,12 +73,12 @@ fn vhost_user(
         server,
         how: "over vhost-user".to_owned(),
         arguments: ["-chardev", &chardev, "-device", &device].map(str::to_owned).to_vec(),
-        kernel_words: lab.parameters(NAMED_DEVICE_TYPE),
+        kernel_words: lab.kernel_words(NAMED_DEVICE_TYPE),
     })
 }
 
 /// What boots: a q35 machine without anything that the lab has no use for, and memory that servers can map.
-pub(super) fn command(kit: &Kit, arguments: &[String], words: &[String]) -> Command {
+pub(super) fn command(kit: &Kit, attached: &Attached) -> Command {
     let (accelerator, processor) = match probe() {
         Verdict::Usable(_) => ("kvm", "host"),
         Verdict::OnlyOpens(_) | Verdict::Unavailable(_) => ("tcg", "max"),
@@ -95,7 +95,7 @@ pub(super) fn command(kit: &Kit, arguments: &[String], words: &[String]) -> Comm
         .arg("-initrd")
         .arg(&kit.qemu.initramfs)
         .arg("-append")
-        .arg(format!("console=ttyS0 loglevel=5 panic=-1 {}", words.join(" ")))
-        .args(arguments);
+        .arg(format!("console=ttyS0 loglevel=5 panic=-1 {}", attached.kernel_words.join(" ")))
+        .args(&attached.arguments);
     command
 }

@@ -29,6 +29,8 @@ pub(super) enum Counts {
     Registers(Arc<Counters>),
     /// Of the device of the last client.
     Queue(LastMeter),
+    /// Nothing: whoever has the device counts.
+    Elsewhere,
 }
 
 impl Server {
@@ -43,7 +45,7 @@ impl Server {
     /// A virtio device, as a virtio-pci function over vfio-user.
     pub(super) fn virtio_pci(socket: &Path, model: Model, ring: Ring) -> Result<Self, Failure> {
         let workers = workers(model, ring);
-        let counts = Counts::Queue(Arc::new(Mutex::new(Some(workers.meter()))));
+        let counts = Counts::of(workers.meter());
         let device = vfio_user::Device::virtio(workers).map_err(failed("serve the device"))?;
         Self::vfio_user(socket, device, counts)
     }
@@ -137,10 +139,15 @@ impl Drop for Server {
 }
 
 impl Counts {
+    /// What a device's meter says.
+    pub(super) fn of(meter: Meter) -> Self {
+        Self::Queue(Arc::new(Mutex::new(Some(meter))))
+    }
+
     /// What the first queue of a virtio device has done.
     pub(super) fn queue(&self) -> Option<QueueStats> {
         match self {
-            Self::Registers(_) => None,
+            Self::Registers(_) | Self::Elsewhere => None,
             Self::Queue(meter) => meter.lock().unwrap_or_else(PoisonError::into_inner).as_ref()?.read(0),
         }
     }
@@ -152,7 +159,7 @@ impl Counts {
                 let Counters { bar_reads, bar_writes, .. } = &**accesses;
                 Some((bar_reads.load(Ordering::Relaxed), bar_writes.load(Ordering::Relaxed)))
             }
-            Self::Queue(_) => None,
+            Self::Queue(_) | Self::Elsewhere => None,
         }
     }
 }
@@ -176,7 +183,7 @@ fn tunnel(device: Result<PciDev, SetupError>) -> Result<Tunnel<Workers<PciDev>>,
 }
 
 /// A device's threads, offering the layout that was asked for and not the other.
-fn workers(model: Model, ring: Ring) -> Workers<Model> {
+pub(super) fn workers(model: Model, ring: Ring) -> Workers<Model> {
     let all = Features::DEVICE_TYPE | Features::RING | Features::RING_RESET;
     Workers::new(model).offering(match ring {
         Ring::Split => all.without(Features::RING_PACKED),

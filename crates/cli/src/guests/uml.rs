@@ -51,18 +51,18 @@ pub(super) fn attach(
         arguments: Vec::new(),
         kernel_words: [format!("virtio_uml.device={}:{bus_type}", socket.display()), TUNNEL_DELAY.to_owned()]
             .into_iter()
-            .chain(lab.parameters(device_type))
+            .chain(lab.kernel_words(device_type))
             .collect(),
     })
 }
 
 /// What boots: the kernel itself.
-pub(super) fn command(kit: &Kit, room: &Path, words: &[String]) -> Command {
+pub(super) fn command(kit: &Kit, room: &Path, attached: &Attached) -> Command {
     let mut command = Command::new(&kit.uml.kernel);
     command
         .args(["mem=256M", "umid=guest", "con=null", "con0=fd:0,fd:1", "loglevel=5"])
         .arg(format!("uml_dir={}", room.display()))
         .arg(format!("initrd={}", kit.uml.initramfs.display()))
-        .args(words);
+        .args(&attached.kernel_words);
     command
 }

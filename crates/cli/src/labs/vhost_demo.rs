@@ -117,12 +117,13 @@ fn write_batch(device: &Device, driver: &mut Driver, value: u32, count: u64) -> 
 }
 
 /// `vioduct serve` in a process of its own, until this is dropped.
-struct ServerProcess {
+pub(crate) struct ServerProcess {
     child: Child,
 }
 
 impl ServerProcess {
-    fn start(socket: &Path) -> Result<Self, Failure> {
+    /// Starts it, and waits until clients may come.
+    pub(crate) fn start(socket: &Path) -> Result<Self, Failure> {
         let program: PathBuf = std::env::current_exe().map_err(failed("find this program"))?;
         let mut command = Command::new(program);
         command.args(["serve", "virtio-demo", "--vhost-user"]).arg(socket);

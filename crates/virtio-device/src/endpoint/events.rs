@@ -3,6 +3,7 @@
 use crate::backend::{HostEvents, Signal};
 use crate::rate_limit::RateLimit;
 use std::fmt::Display;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use vioduct_spec::Status;
@@ -15,6 +16,12 @@ pub trait TransportInterrupts: Send + Sync {
 
     /// The configuration, or the status, has changed.
     fn config(&self);
+
+    /// An eventfd whose increment is as good as [`queue`](Self::queue), as things stand: for back-ends outside of this process,
+    /// which ask when a queue starts.
+    fn queue_eventfd(&self, _q: u16) -> Option<BorrowedFd<'_>> {
+        None
+    }
 }
 
 /// The part of an endpoint that its back-end reaches.
@@ -101,5 +108,9 @@ pub(super) struct QueueInterrupt {
 impl Signal for QueueInterrupt {
     fn signal(&self) {
         self.events.interrupts.queue(self.queue);
+    }
+
+    fn eventfd(&self) -> Option<BorrowedFd<'_>> {
+        self.events.interrupts.queue_eventfd(self.queue)
     }
 }

@@ -1,0 +1,86 @@
+//! Our own machine, on KVM, in this process.
+
+use super::Kit;
+use super::boot::Guest;
+use super::labs::GuestLab;
+use super::machine::Booted;
+use super::served::{Counts, workers};
+use crate::Failure;
+use crate::args::Transport;
+use crate::labs::{ServerProcess, Setup, failed};
+use std::path::Path;
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+use vioduct_machine::probe::{Verdict, probe};
+use vioduct_machine::{BootSources, Builder, MachineError, Pages, Parts};
+use vioduct_pci_demo::PciDemo;
+use vioduct_spec::Features;
+use vioduct_vhost_user::{Frontend, Patience, SharedRegion};
+use vioduct_virtio_device::Backend;
+
+const RAM_BYTES: u64 = 512 << 20;
+
+/// What the command line and the traps call the lab's device.
+const DEVICE: &str = "lab";
+
+/// Boots the guest with the lab's device in it.
+pub(super) fn boot(
+    kit: &Kit,
+    lab: GuestLab,
+    setup: &Setup,
+    room: &Path,
+    limit: Duration,
+    received: Sender<String>,
+) -> Result<Booted, Failure> {
+    if let verdict @ (Verdict::OnlyOpens(_) | Verdict::Unavailable(_)) = probe() {
+        return Err(Failure::Failed(format!(
+            "this host's KVM runs no guests ({verdict}): run --on qemu, --on uml or --on loopback"
+        )));
+    }
+    let parts = Parts { processors: 1, ram_bytes: RAM_BYTES, pages: Pages::Small };
+    let mut builder = Builder::new(parts).map_err(failed("set up the machine"))?;
+    let device_type = lab.device_type();
+    let mut server = None;
+    let (how, counts) = match lab {
+        GuestLab::PciDemo => {
+            builder.plug(DEVICE, PciDemo::default()).map_err(failed("attach the device"))?;
+            ("in the machine's process", Counts::Elsewhere)
+        }
+        GuestLab::VhostDemo => {
+            let socket = room.join("device.sock");
+            server = Some(ServerProcess::start(&socket)?);
+            let info = lab.model(device_type, &received)?.info();
+            let regions = SharedRegion::all_of(builder.ram()).map_err(failed("share the memory"))?;
+            let frontend = Frontend::connect(&socket, info, regions, Patience::default());
+            attach(&mut builder, setup, frontend.map_err(failed("attach the device"))?)
+                .map_err(failed("attach the device"))?;
+            ("in another process, over vhost-user", Counts::Elsewhere)
+        }
+        GuestLab::VirtioDemo | GuestLab::Factorial | GuestLab::Echo => {
+            let device = workers(lab.model(device_type, &received)?, setup.ring);
+            let offered = device.features().without(Features::NOTIFICATION_DATA);
+            let device = device.offering(offered);
+            let counts = Counts::of(device.meter());
+            attach(&mut builder, setup, device).map_err(failed("attach the device"))?;
+            ("in the machine's process", counts)
+        }
+    };
+    let words = lab.kernel_words(device_type).join(" ");
+    let sources = BootSources {
+        kernel: kit.qemu.kernel.clone(),
+        initrd: Some(kit.qemu.initramfs.clone()),
+        command_line: format!("console=ttyS0 loglevel=5 panic=-1 {words}"),
+        acpi_rsdp: 0,
+    };
+    let guest = Guest::start(limit, |console| {
+        builder.boot(&sources, console).map_err(|error| Failure::Failed(error.to_string()))
+    })?;
+    Ok(Booted { guest, counts, how: how.to_owned(), device: Some(DEVICE), server: None, process: server })
+}
+
+fn attach(builder: &mut Builder, setup: &Setup, backend: impl Backend + 'static) -> Result<(), MachineError> {
+    match setup.transport {
+        Transport::Pci => builder.plug_virtio(DEVICE, backend).map(drop),
+        Transport::Mmio => builder.add_window(DEVICE, backend),
+    }
+}

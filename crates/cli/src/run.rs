@@ -1,0 +1,41 @@
+//! `vioduct run`: a guest in a machine of our own, on KVM.
+
+mod console;
+mod devices;
+
+use crate::Failure;
+use crate::args::MachineOptions;
+use crate::labs::failed;
+use console::Console;
+use vioduct_machine::{BootSources, Builder, Outcome, Pages, Parts};
+
+/// Boots a guest and runs it until it is switched off or stopped; one that wants to start again does.
+pub(crate) fn run(options: &MachineOptions) -> Result<(), Failure> {
+    let console = Console::open()?;
+    loop {
+        match boot_once(options, &console)? {
+            Outcome::PowerOff | Outcome::Stopped => return Ok(()),
+            Outcome::Reset => eprintln!("vioduct: the guest starts again"),
+            Outcome::Crashed(how) => return Err(Failure::Failed(format!("the guest has crashed: {how}"))),
+        }
+    }
+}
+
+fn boot_once(options: &MachineOptions, console: &Console) -> Result<Outcome, Failure> {
+    let pages = if options.huge_pages { Pages::Huge } else { Pages::Small };
+    let parts = Parts { processors: options.cpus, ram_bytes: options.memory, pages };
+    let mut builder = Builder::new(parts).map_err(failed("set up the machine"))?;
+    for device in &options.device {
+        devices::attach(&mut builder, device)?;
+    }
+    let sources = BootSources {
+        kernel: options.kernel.clone(),
+        initrd: options.initrd.clone(),
+        command_line: options.cmdline.clone(),
+        acpi_rsdp: 0,
+    };
+    let mut machine =
+        builder.boot(&sources, console.output()).map_err(|error| Failure::Failed(error.to_string()))?;
+    let _connected = console.connect(machine.keyboard(), machine.stopper());
+    machine.run().map_err(|error| Failure::Failed(error.to_string()))
+}
