@@ -35,7 +35,7 @@ enum Rig {
 
 #[derive(Debug, Args)]
 struct Kvm {
-    /// Have time follow the instructions: counts are the same in every run, and only one processor runs at a time
+    /// Have time follow the instructions: what this machine does besides is without effect, and runs differ by a percent or so
     #[arg(long)]
     icount: bool,
     /// How long the program may take, with the host's start, in seconds

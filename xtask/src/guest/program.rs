@@ -32,7 +32,7 @@ pub(super) fn build(place: &Place, found: &Found, checkout: &Path) -> Result<(Pa
     let step = Step { name: "program", title: "the guest's program", inputs };
     let program = place.products(&found.key())?.join(PACKAGE);
     step.run(place, |log| {
-        let (mut command, built) = static_build(place, checkout, PACKAGE);
+        let (mut command, built) = static_build(place, checkout, PACKAGE)?;
         log.run(&mut command).context(REMEDY)?;
         copy(&built, &program)
     })?;
@@ -41,18 +41,34 @@ pub(super) fn build(place: &Place, found: &Found, checkout: &Path) -> Result<(Pa
 
 /// Builds `vioduct` so that it needs no library, in a folder of its own; cargo knows whether anything is to do.
 pub(crate) fn vioduct() -> Result<PathBuf> {
-    let (mut command, built) = static_build(&Place::of_this_user()?, Workspace::folder()?, VIODUCT);
+    let place = Place::of_this_user()?;
+    let _lock = place.lock()?;
+    let (mut command, built) = static_build(&place, Workspace::folder()?, VIODUCT)?;
     if !process::succeeds(&mut command)? {
         bail!("the program does not build; {REMEDY}");
     }
     Ok(built)
 }
 
-/// What builds a package's program, and where that will be.
-fn static_build(place: &Place, checkout: &Path, package: &str) -> (Command, PathBuf) {
+/// What builds a package's program, and where that will be; the caller holds the kit's lock.
+fn static_build(place: &Place, checkout: &Path, package: &str) -> Result<(Command, PathBuf)> {
     let build = place.root().join("target");
-    let mut command = process::cargo(checkout);
-    command.args(["build", "--release", "--locked", "--package", package, "--target", TARGET]);
-    command.env("CARGO_TARGET_DIR", &build).env("RUSTFLAGS", FLAGS);
-    (command, build.join(TARGET).join("release").join(package))
+    let cargo = |task: &str| {
+        let mut command = process::cargo(checkout);
+        command.args([task, "--release", "--locked", "--target", TARGET]);
+        command.env("CARGO_TARGET_DIR", &build).env("RUSTFLAGS", FLAGS);
+        command
+    };
+    // Cargo tells our crates of one checkout from those of another only by the age of their files.
+    let mark = build.join("checkout");
+    let name = checkout.to_string_lossy();
+    if std::fs::read_to_string(&mark).is_ok_and(|last| last != name) {
+        process::capture(cargo("clean").args(["--quiet", "--workspace"]))?;
+    }
+    std::fs::create_dir_all(&build)
+        .and_then(|()| std::fs::write(&mark, name.as_bytes()))
+        .with_context(|| format!("cannot write {}", mark.display()))?;
+    let mut command = cargo("build");
+    command.args(["--package", package]);
+    Ok((command, build.join(TARGET).join("release").join(package)))
 }

@@ -17,7 +17,8 @@ pub(super) const ARGUMENTS: &str = "/arguments";
 /// A machine with AMD's virtualization, which QEMU emulates, and memory for guests in it.
 const HARDWARE: &[&str] = &["-M", "q35", "-cpu", PROCESSOR, "-smp", "2", "-m", "3072"];
 /// Without those of its features that QEMU would warn that it does not emulate.
-const PROCESSOR: &str = "EPYC-v3,+svm,-fxsr-opt,-misalignsse,-osvw,-topoext,-perfctr-core,-clzero,-ibpb,-nrip-save,-xsavec,-xsaves";
+const PROCESSOR: &str = "EPYC-v3,+svm,-fxsr-opt,-misalignsse,-osvw,-topoext,-perfctr-core,\
+     -clzero,-ibpb,-nrip-save,-xsavec,-xsaves";
 /// Nothing that is not asked for; a panic ends the machine.
 const BARE: &[&str] = &["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"];
 /// Huge pages are for guests that ask for them: 128 MiB.
@@ -37,7 +38,7 @@ const TAIL_LINES: usize = 25;
 pub(super) enum Clock {
     /// The clock of this machine.
     Real,
-    /// The instructions that it has run, a nanosecond for each.
+    /// The instructions that it has run, a nanosecond for each; its processors take turns.
     Instructions,
 }
 
