@@ -3,6 +3,7 @@
 use crate::Failure;
 use crate::nearest::unknown;
 use serde::Serialize;
+use vioduct_block::Block;
 use vioduct_entropy::Entropy;
 use vioduct_pci::PciFunction;
 use vioduct_pci_demo::PciDemo;
@@ -31,6 +32,20 @@ pub(crate) enum Make {
 
 /// Every device.
 pub(crate) const DEVICES: &[Device] = &[
+    Device {
+        name: "block",
+        is: "virtio block device (type 2): a raw file or block device",
+        options: &[
+            ("path=FILE", "a raw file or block device; its format is never guessed"),
+            ("null=SIZE", "instead of a file: reads give zeroes, writes are forgotten"),
+            ("readonly=on|off", "whether it can only be read (off)"),
+            ("serial=TEXT", "its identification, at most 20 bytes (vioduct)"),
+            ("queues=N", "how many queues, each served by a thread (1)"),
+            ("io=uring|threads|auto", "what carries out operations (auto: io_uring where permitted)"),
+            ("block-size=512|4096", "the block size shown to the driver (512)"),
+        ],
+        make: Make::Virtio(|options| Ok(Box::new(Block::from_options(options)?))),
+    },
     Device {
         name: "entropy",
         is: "virtio entropy source (type 4): the system's random bytes",

@@ -58,6 +58,7 @@ fn it_says_that_it_is_ready_takes_clients_and_ends_well_on_sigterm() {
         ("virtio-demo", "vfio-user"),
         ("pci-demo", "vfio-user"),
         ("entropy", "vhost-user"),
+        ("block,null=1M", "vhost-user"),
         ("pci-demo", "vhost-user"),
     ] {
         let folder = Folder::new("serve");
@@ -128,6 +129,9 @@ fn what_cannot_be_served_is_a_usage_error_that_says_what_can() {
         (&["virtio-demo"][..], "--vhost-user"),
         (&["virtio-demo", "--vhost-user", "/tmp/x", "--vfio-user", "/tmp/y"][..], "--vfio-user"),
         (&["pci-demo,x=1", "--vfio-user", "/tmp/x"][..], "it has none"),
+        (&["block", "--vhost-user", "/tmp/x"][..], "it needs `path=…`"),
+        (&["block,path=/no/such/file", "--vhost-user", "/tmp/x"][..], "there is no such file: create it"),
+        (&["block,path=/tmp", "--vhost-user", "/tmp/x"][..], "it is a directory"),
         (&["virtio-demo", "--vhost-user", "fd=1"][..], "from 3 on"),
         (&["virtio-demo", "--vhost-user", "fd=999"][..], "not open"),
     ] {

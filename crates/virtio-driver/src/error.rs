@@ -90,6 +90,8 @@ pub enum RequestError {
     },
     /// The device does not know the request.
     Refused,
+    /// The device could not carry the request out: it asks for what is not there, or the medium has failed.
+    Failed,
     /// What was negotiated gives the driver no queue for requests.
     NoQueue,
     /// The ticket is of another queue, or of a time before a reset.
@@ -135,6 +137,7 @@ impl fmt::Display for RequestError {
                 write!(f, "the device wrote {written} bytes of a reply of {wanted}")
             }
             Self::Refused => f.write_str("the device does not know the request"),
+            Self::Failed => f.write_str("the device could not carry the request out"),
             Self::NoQueue => f.write_str("no queue for requests was negotiated"),
             Self::StaleTicket => f.write_str("the request is not one of this queue, or was lost in a reset"),
             Self::GaveUp => f.write_str("gave up waiting for the device"),

@@ -11,7 +11,7 @@
 //! | [`request_queue`] | [`RequestQueue`]: requests and replies over a virtqueue |
 //! | [`segmentation`] | how a request is cut into descriptors |
 //! | [`config`] | fields of the configuration space, of one generation |
-//! | [`demo`], [`mod@test`], [`entropy`] | one driver per device type |
+//! | [`demo`], [`mod@test`], [`entropy`], [`block`] | one driver per device type |
 //! | [`pci_demo`] | the driver of a PCI function that is not virtio |
 //! | [`register_window`] | [`RegisterWindow`]: registers at byte offsets; volatile memory, or a model |
 //! | [`dma`] | [`Dma`]: memory that a device may access, and owned [`DmaBuffer`]s |
@@ -26,6 +26,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod block;
 pub mod config;
 pub mod demo;
 pub mod device;
@@ -45,6 +46,7 @@ pub mod test;
 pub mod transport;
 pub mod virtqueue;
 
+pub use block::Block;
 pub use demo::Demo;
 pub use device::{Device, Wanted};
 pub use dma::{Direction, Dma, DmaBuffer, DmaError, DmaRegion};

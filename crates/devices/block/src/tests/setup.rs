@@ -30,7 +30,7 @@ fn files_that_cannot_be_used_are_refused_in_one_line() {
         assert!(error.starts_with(&format!("block: `path={path}`: ")) && error.contains(expected), "{error}");
         assert_eq!(error.lines().count(), 1);
     }
-    std::fs::set_permissions(path("secret"), PermissionsExt::from_mode(0)).unwrap();
+    std::fs::set_permissions(path("secret"), PermissionsExt::from_mode(0o000)).unwrap();
     // Nothing is forbidden to the superuser.
     if std::fs::File::open(path("secret")).is_err() {
         let error = refused(&format!("block,path={}", path("secret")));
