@@ -195,6 +195,13 @@ impl Server {
         }
     }
 
+    /// Where every wake waits for the ends of its operations, none comes later.
+    fn watch(&mut self, io: &mut Io<'_>) -> Result<(), Fault> {
+        let Some(source) = self.engine.source().filter(|_| self.pace == Pace::Free) else { return Ok(()) };
+        io.watch(source, ENDED, Interest::Readable)
+            .map_err(|error| Fault::Device(format!("cannot wait for the file: {error}").into()))
+    }
+
     fn say(&self, error: &impl Display) {
         if let Some(suppressed) = self.log.admit() {
             tracing::warn!(device = "block", suppressed, "a request failed: {error}");
@@ -211,14 +218,6 @@ impl QueueHandler for Server {
         };
         // What is in flight is looked after whatever has become of the queue.
         self.settle(io).and(taken)
-    }
-}
-
-impl Server {
-    fn watch(&mut self, io: &mut Io<'_>) -> Result<(), Fault> {
-        let Some(source) = self.engine.source() else { return Ok(()) };
-        io.watch(source, ENDED, Interest::Readable)
-            .map_err(|error| Fault::Device(format!("cannot wait for the file: {error}").into()))
     }
 }
 
