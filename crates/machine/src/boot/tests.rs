@@ -5,6 +5,7 @@ mod damage;
 mod elves;
 
 use super::*;
+use rustix::fs::{CWD, FileType, Mode as FileMode, mknodat};
 use std::fs;
 use tempfile::TempDir;
 use vioduct_virtqueue::{IoAddr, Memory};
@@ -91,6 +92,11 @@ fn what_is_no_file_is_refused() {
     assert!(rig.error().contains("is not a regular file: name the file itself"));
     rig.sources.kernel = "/dev/zero".into();
     assert!(rig.error().contains("/dev/zero is not a regular file"));
+    // To open a pipe is to wait for somebody at its other end.
+    let pipe = rig.folder.path().join("pipe");
+    mknodat(CWD, &pipe, FileType::Fifo, FileMode::RUSR, 0).unwrap();
+    rig.sources.kernel = pipe;
+    assert_eq!(rig.error(), "the kernel pipe is not a regular file: name the file itself");
 }
 
 #[test]

@@ -56,6 +56,7 @@ enum Vendor {
 /// The entries for processor `cpu` of `cpus`, made from those that KVM supports (`KVM_GET_SUPPORTED_CPUID`).
 ///
 /// KVM's own leaves from 4000_0000 on pass as they are: they carry the clock, and what else is paravirtual.
+/// There can be 64 processors at most: the leaves for caches have no more room.
 #[must_use]
 pub fn cpuid(
     supported: &[kvm_cpuid_entry2],
