@@ -44,11 +44,15 @@ pub struct Block {
 pub(crate) struct Cache(AtomicBool);
 
 impl Cache {
+    pub(crate) fn new() -> Self {
+        Self(AtomicBool::new(true))
+    }
+
     fn mode(&self) -> u8 {
         if self.0.load(Ordering::Acquire) { blk::WRITEBACK_CACHE } else { blk::WRITETHROUGH_CACHE }
     }
 
-    fn set_mode(&self, mode: u8) {
+    pub(crate) fn set_mode(&self, mode: u8) {
         self.0.store(mode != blk::WRITETHROUGH_CACHE, Ordering::Release);
     }
 
@@ -79,7 +83,7 @@ impl Block {
             (Store::File(_), Method::Auto) if io_uring_works().is_err() => Method::Threads,
             _ => method,
         };
-        let cache = Arc::new(Cache(AtomicBool::new(true)));
+        let cache = Arc::new(Cache::new());
         Self { disk: Arc::new(disk), method, queues, block_len_bytes, serial, cache, pace: Pace::Free }
     }
 

@@ -5,6 +5,8 @@
 #![allow(unsafe_code)]
 
 mod perform;
+#[cfg(test)]
+pub(crate) mod scripted;
 mod threads;
 mod uring;
 
@@ -106,9 +108,13 @@ pub(crate) struct Done {
 
 /// Carries out the operations of one queue, many at a time, in any order.
 pub(crate) enum Engine {
-    Null { done: Vec<Done> },
+    Null {
+        done: Vec<Done>,
+    },
     Threads(Pool),
     Uring(Box<Ring>),
+    #[cfg(test)]
+    Scripted(scripted::Script),
 }
 
 impl Engine {
@@ -130,6 +136,8 @@ impl Engine {
             Self::Null { .. } => None,
             Self::Threads(pool) => pool.source(),
             Self::Uring(ring) => Some(ring.source()),
+            #[cfg(test)]
+            Self::Scripted(_) => None,
         }
     }
 
@@ -153,6 +161,12 @@ impl Engine {
             }
             // SAFETY: as the caller says.
             Self::Uring(ring) => unsafe { ring.push(token, op) },
+            #[cfg(test)]
+            Self::Scripted(script) => {
+                // SAFETY: as the caller says.
+                unsafe { script.push(token, op) };
+                Ok(())
+            }
         }
     }
 
@@ -165,6 +179,8 @@ impl Engine {
                 Ok(())
             }
             Self::Uring(ring) => ring.submit(),
+            #[cfg(test)]
+            Self::Scripted(_) => Ok(()),
         }
     }
 
@@ -174,6 +190,8 @@ impl Engine {
             Self::Null { done } => out.append(done),
             Self::Threads(pool) => pool.reap(out),
             Self::Uring(ring) => ring.reap(out),
+            #[cfg(test)]
+            Self::Scripted(script) => script.reap(out),
         }
     }
 
@@ -186,6 +204,8 @@ impl Engine {
                 Ok(())
             }
             Self::Uring(ring) => ring.wait(),
+            #[cfg(test)]
+            Self::Scripted(_) => Ok(()),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod hostile;
 mod model;
+mod operations;
 mod requests;
 mod setup;
 
