@@ -12,6 +12,7 @@
 //! | [`peer_driver`] | what `virtio-drivers` needs around it |
 //! | [`bounce`] | both of our ends, on two cores |
 //! | [`attach`] | devices in other processes: their start, their memory, requests and accesses |
+//! | [`disk`] | a disk in another process, against QEMU's storage daemon |
 //! | [`checks`] | our device end with and without its checks, as two programs |
 //! | [`cores`] | processors for threads of their own |
 //! | [`report`] | rows, as a table or as JSON |
@@ -22,6 +23,7 @@ pub mod checks;
 pub mod contest;
 pub mod cores;
 pub mod device_end;
+pub mod disk;
 pub mod driver_end;
 pub mod guest;
 pub mod peer_driver;
