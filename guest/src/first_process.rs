@@ -28,7 +28,8 @@ pub(crate) fn run() -> ! {
         complain(kind, mount(kind, place, kind, MountFlags::empty(), None));
     }
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    println!("vioduct-guest: Linux {}", release.trim());
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    println!("vioduct-guest: Linux {}, {processors} processors", release.trim());
     let command_line = command_line();
     load_modules(Path::new(MODULES), &command_line);
     let status = match arguments(&command_line) {

@@ -54,6 +54,11 @@ pub(crate) fn may_provision() -> bool {
     tree::is_root()
 }
 
+/// Where the kit's files are by names that no version is in.
+pub(crate) fn current() -> Result<std::path::PathBuf> {
+    Ok(Place::of_this_user()?.current())
+}
+
 /// Makes what is missing.
 pub(crate) fn provision() -> Result<Kit> {
     let checkout = Workspace::folder()?;

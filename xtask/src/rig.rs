@@ -82,9 +82,9 @@ pub(crate) struct Run {
 
 impl Run {
     /// `vioduct` with these arguments and the defaults of the command line.
-    pub(crate) fn of(arguments: &[&str]) -> Self {
+    pub(crate) fn of(arguments: &[impl AsRef<str>]) -> Self {
         Self {
-            arguments: arguments.iter().map(ToString::to_string).collect(),
+            arguments: arguments.iter().map(|argument| argument.as_ref().to_owned()).collect(),
             files: Vec::new(),
             clock: Clock::Real,
             timeout: Duration::from_mins(10),

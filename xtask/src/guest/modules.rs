@@ -14,8 +14,12 @@ use super::tree::{BUILD, CHECKOUT, Tree};
 /// What Kbuild reads, below the checkout: the drivers, and the constants that they share with the devices.
 const SOURCES: [&str; 2] = ["kernel", "crates/spec/src"];
 
-/// Linux's own drivers of devices of ours, which Debian's kernel has as modules: User-Mode Linux has them built in.
-const STOCK: [&str; 1] = ["kernel/drivers/char/hw_random/virtio-rng"];
+/// Linux's own drivers of devices and transports of ours, which Debian's kernel has as modules: User-Mode Linux has them built in.
+const STOCK: [&str; 3] = [
+    "kernel/drivers/block/virtio_blk",
+    "kernel/drivers/char/hw_random/virtio-rng",
+    "kernel/drivers/virtio/virtio_mmio",
+];
 
 /// Modules for one kernel.
 #[derive(Debug)]

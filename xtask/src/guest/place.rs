@@ -54,9 +54,14 @@ impl Place {
         self.root.join("kit.json")
     }
 
+    /// A link to the products of the versions that are in use.
+    pub(super) fn current(&self) -> PathBuf {
+        self.root.join("current")
+    }
+
     /// Has `current` lead to the products of one set of versions: for people, and for commands in documents.
     pub(super) fn make_current(&self, key: &str) -> Result<()> {
-        let (link, new) = (self.root.join("current"), self.root.join("current.new"));
+        let (link, new) = (self.current(), self.root.join("current.new"));
         if std::fs::read_link(&link).is_ok_and(|target| target == Path::new(key)) {
             return Ok(());
         }

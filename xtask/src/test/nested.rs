@@ -30,7 +30,85 @@ const CHECKS: &[Check] = &[
         status: 2,
         judge: |_| Ok(()),
     },
+    Check {
+        name: "every lab on our machine: virtio-pci, split rings",
+        arguments: &["lab", "run", "all", "--on", "kvm", "--json"],
+        status: 0,
+        judge: labs_are_done,
+    },
+    Check {
+        name: "every lab on our machine: virtio-mmio, packed rings",
+        arguments: &["lab", "run", "all", "--on", "kvm", "--transport", "mmio", "--ring", "packed", "--json"],
+        status: 0,
+        judge: labs_are_done,
+    },
+    Check {
+        name: "two processors, and virtio-demo under faulty programs",
+        arguments: &[
+            "run",
+            "--kernel",
+            "{kit}/vmlinuz",
+            "--initrd",
+            "{kit}/initramfs-qemu.cpio",
+            "--cmdline",
+            "console=ttyS0 loglevel=5 panic=-1 vioduct.lab=driver-checks,virtio-demo",
+            "--cpus",
+            "2",
+            "--device",
+            "virtio-demo",
+        ],
+        status: 0,
+        judge: |output| says(output, &["2 processors", "ok: a device that comes back works", DONE]),
+    },
+    Check {
+        name: "sixteen processors, and pci-demo under faulty programs",
+        arguments: &[
+            "run",
+            "--kernel",
+            "{kit}/vmlinuz",
+            "--initrd",
+            "{kit}/initramfs-qemu.cpio",
+            "--cmdline",
+            "console=ttyS0 loglevel=5 panic=-1 vioduct.lab=driver-checks,pci-demo",
+            "--cpus",
+            "16",
+            "--device",
+            "pci-demo",
+        ],
+        status: 0,
+        judge: |output| says(output, &["16 processors", "ok: a device that comes back works", DONE]),
+    },
+    Check {
+        name: "Linux's own entropy driver, behind both transports",
+        arguments: &[
+            "run",
+            "--kernel",
+            "{kit}/vmlinuz",
+            "--initrd",
+            "{kit}/initramfs-qemu.cpio",
+            "--cmdline",
+            "console=ttyS0 loglevel=5 panic=-1 vioduct.lab=entropy",
+            "--device",
+            "entropy",
+            "--device",
+            "entropy,transport=mmio",
+        ],
+        status: 0,
+        judge: |output| says(output, &["read 64 bytes of entropy", DONE]),
+    },
+    Check {
+        name: "what is no kernel is refused",
+        arguments: &["run", "--kernel", "{kit}/initramfs-qemu.cpio"],
+        status: 1,
+        judge: |_| Ok(()),
+    },
 ];
+
+/// What the guest's program says in the end.
+const DONE: &str = "vioduct-guest: exit status 0";
+
+/// Labs that run in guests.
+const LABS_IN_GUESTS: usize = 5;
 
 /// What the doctor must find there.
 const WORKING: [&str; 5] = ["kvm", "vhost-net", "vhost-vsock", "tun", "vduse"];
@@ -61,7 +139,10 @@ pub(super) fn run() -> Result<Counts> {
 impl Check {
     fn run(&self) -> Result<()> {
         let mut output = Vec::new();
-        let ended = Run::of(self.arguments).on_a_new_host(&mut output)?;
+        let kit = guest::current()?.display().to_string();
+        let arguments: Vec<String> =
+            self.arguments.iter().map(|argument| argument.replace("{kit}", &kit)).collect();
+        let ended = Run::of(&arguments).on_a_new_host(&mut output)?;
         self.verdict(ended.status, &String::from_utf8_lossy(&output))
     }
 
@@ -83,6 +164,28 @@ fn host_is_whole(output: &str) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The lines must be there, in this order.
+fn says(output: &str, expected: &[&str]) -> Result<()> {
+    let mut lines = output.lines();
+    for words in expected {
+        if !lines.any(|line| line.contains(words)) {
+            bail!("it has not said `{words}`, or not in this order:\n{output}");
+        }
+    }
+    Ok(())
+}
+
+fn labs_are_done(output: &str) -> Result<()> {
+    let labs: Vec<Value> = serde_json::from_str(output).context("the labs' report is not JSON")?;
+    if labs.len() < LABS_IN_GUESTS {
+        bail!("only {} labs have run", labs.len());
+    }
+    match labs.iter().find(|lab| lab["ok"] != true || lab["on"] != "kvm") {
+        None => Ok(()),
+        Some(lab) => bail!("a lab did not go as it should: {lab:#}"),
+    }
 }
 
 #[cfg(test)]
@@ -108,6 +211,22 @@ mod tests {
             let error = host_is_whole(&output).unwrap_err();
             assert!(format!("{error:#}").contains(why), "{error:#}");
         }
+    }
+
+    #[test]
+    fn labs_are_done_when_all_of_them_are_ok() {
+        let report = |ok: bool| {
+            let lab = format!(r#"{{"lab":"x","on":"kvm","ok":{ok}}}"#);
+            format!("[{}]", vec![lab; LABS_IN_GUESTS].join(","))
+        };
+        labs_are_done(&report(true)).unwrap();
+        assert!(labs_are_done(&report(false)).is_err() && labs_are_done("[]").is_err());
+    }
+
+    #[test]
+    fn what_is_said_has_an_order() {
+        says("one\ntwo\n", &["one", "two"]).unwrap();
+        assert!(says("one\ntwo\n", &["two", "one"]).is_err());
     }
 
     #[test]
