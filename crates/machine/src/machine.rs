@@ -150,7 +150,7 @@ impl Builder {
         }
         let line = Box::new(LevelLine::new(self.vm.clone(), MMIO_GSI + index));
         let memory: Arc<dyn Memory> = self.ram().clone();
-        let mut window = Mmio::new(backend, memory, line);
+        let mut window = Mmio::with_matched_notifications(backend, memory, line);
         let notify = MMIO_WINDOWS + u64::from(index) * MMIO_STRIDE + vioduct_spec::mmio::QUEUE_NOTIFY;
         for q in 0..window.endpoint().queue_count() {
             let event = EventFd::new()

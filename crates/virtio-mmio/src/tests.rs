@@ -151,6 +151,16 @@ fn s4_2_2_features_are_shown_by_halves() {
     }
 }
 
+/// virtio 1.3 §2.9: with NOTIFICATION_DATA a notification's value is not the queue's number alone.
+#[test]
+fn a_machine_that_matches_notifications_is_not_offered_data_in_them() {
+    let machine = Machine::new();
+    let line = Box::new(machine.line.clone());
+    let window = Mmio::with_matched_notifications(Inline::auto(Answering), machine.memory.clone(), line);
+    let all = machine.window.endpoint().offered();
+    assert_eq!(window.endpoint().offered(), all.without(Features::NOTIFICATION_DATA));
+}
+
 #[test]
 fn a_request_goes_through_the_window() {
     let (mut machine, mut queue) = Machine::live(Features::NONE);

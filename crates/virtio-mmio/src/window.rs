@@ -36,8 +36,27 @@ impl<B: Backend> Mmio<B> {
 
     /// A window onto the device that `backend` serves, whose rings and buffers lie in `memory`, and which interrupts on `line`.
     pub fn new(backend: B, memory: Arc<dyn Memory>, line: Box<dyn InterruptLine>) -> Self {
+        Self::offering(Self::FEATURES, backend, memory, line)
+    }
+
+    /// The same for a machine that takes notifications by their value (ioeventfd): without NOTIFICATION_DATA, with which the value
+    /// written is another every time.
+    pub fn with_matched_notifications(
+        backend: B,
+        memory: Arc<dyn Memory>,
+        line: Box<dyn InterruptLine>,
+    ) -> Self {
+        Self::offering(Self::FEATURES.without(Features::NOTIFICATION_DATA), backend, memory, line)
+    }
+
+    fn offering(
+        features: Features,
+        backend: B,
+        memory: Arc<dyn Memory>,
+        line: Box<dyn InterruptLine>,
+    ) -> Self {
         let interrupts = Arc::new(Interrupts::new(line));
-        let endpoint = Endpoint::new(backend, memory, interrupts.clone(), Self::FEATURES);
+        let endpoint = Endpoint::new(backend, memory, interrupts.clone(), features);
         Self { endpoint, interrupts, selected: Selectors::default() }
     }
 

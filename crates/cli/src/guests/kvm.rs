@@ -14,7 +14,6 @@ use std::time::Duration;
 use vioduct_machine::probe::{Verdict, probe};
 use vioduct_machine::{BootSources, Builder, MachineError, Pages, Parts};
 use vioduct_pci_demo::PciDemo;
-use vioduct_spec::Features;
 use vioduct_vhost_user::{Frontend, Patience, SharedRegion};
 use vioduct_virtio_device::Backend;
 
@@ -58,8 +57,6 @@ pub(super) fn boot(
         }
         GuestLab::VirtioDemo | GuestLab::Factorial | GuestLab::Echo => {
             let device = workers(lab.model(device_type, &received)?, setup.ring);
-            let offered = device.features().without(Features::NOTIFICATION_DATA);
-            let device = device.offering(offered);
             let counts = Counts::of(device.meter());
             attach(&mut builder, setup, device).map_err(failed("attach the device"))?;
             ("in the machine's process", counts)
