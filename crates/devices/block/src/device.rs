@@ -15,6 +15,9 @@ use vioduct_virtio_device::{
 pub(crate) const QUEUE_SIZE: u16 = 256;
 /// Longest segment that a driver is asked to use. It is advice: requests are limited by the disk only.
 const SEGMENT_LEN: u32 = 4 << 20;
+/// Segments of a request. With header and status they fit a queue of 128: drivers, Linux's among them, go by this alone, also
+/// where a monitor has given them a smaller queue than ours, and no chain may be longer than the queue (virtio 1.3 §2.7.5.3.1).
+const SEGMENTS: u32 = 126;
 /// What storage under a file deals in, though it takes less.
 const PHYSICAL_BLOCK_LEN: u32 = 4096;
 /// Length of a saved state: capacity in sectors `u64`, cache mode `u8`.
@@ -112,8 +115,7 @@ impl Block {
         let fields: [(usize, &[u8]); 16] = [
             (blk::CAPACITY, &self.disk.sectors.to_le_bytes()),
             (blk::SIZE_MAX_LEN, &SEGMENT_LEN.to_le_bytes()),
-            // Header and status take a descriptor each.
-            (blk::SEG_MAX_COUNT, &u32::from(QUEUE_SIZE - 2).to_le_bytes()),
+            (blk::SEG_MAX_COUNT, &SEGMENTS.to_le_bytes()),
             (blk::BLOCK_SIZE, &self.block_len_bytes.to_le_bytes()),
             (blk::PHYSICAL_BLOCK_EXP, &[blocks_per_physical.ilog2() as u8]),
             (blk::ALIGNMENT_OFFSET, &[0]),

@@ -57,7 +57,7 @@ fn s5_2_4_the_configuration_space_describes_the_disk() {
     device.read_config(0, &mut config);
     let u32_at = |offset: usize| u32::from_le_bytes(config[offset..offset + 4].try_into().unwrap());
     assert_eq!(config[..8], 2048u64.to_le_bytes());
-    assert_eq!((u32_at(blk::SEG_MAX_COUNT), u32_at(blk::BLOCK_SIZE)), (254, 4096));
+    assert_eq!((u32_at(blk::SEG_MAX_COUNT), u32_at(blk::BLOCK_SIZE)), (126, 4096));
     assert_eq!(config[blk::PHYSICAL_BLOCK_EXP], 0);
     assert_eq!(config[blk::NUM_QUEUES..][..2], [5, 0]);
     assert_eq!(u32_at(blk::DISCARD_SECTOR_ALIGNMENT), 8);
