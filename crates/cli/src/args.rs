@@ -108,6 +108,17 @@ pub(crate) struct MachineOptions {
     /// a server has
     #[arg(long, value_name = "DEVICE[,KEY=VALUE]…")]
     pub(crate) device: Vec<String>,
+    /// Whether this process leaves itself only what a machine with these devices needs: system calls (seccomp), and the files named
+    /// here (Landlock)
+    #[arg(long, value_enum, value_name = "on|off", default_value_t = SandboxSwitch::On, hide_possible_values = true)]
+    pub(crate) sandbox: SandboxSwitch,
+}
+
+/// Whether there is a sandbox.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SandboxSwitch {
+    On,
+    Off,
 }
 
 /// A number of bytes: `512M`.

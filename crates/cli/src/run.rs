@@ -1,19 +1,26 @@
 //! `vioduct run`: a guest in a machine of our own, on KVM.
 
+mod confined;
 mod console;
 mod devices;
 
 use crate::Failure;
-use crate::args::MachineOptions;
+use crate::args::{MachineOptions, SandboxSwitch};
 use crate::labs::failed;
 use console::Console;
+use vioduct_machine::sandbox::Confinement;
 use vioduct_machine::{BootSources, Builder, Outcome, Pages, Parts};
 
 /// Boots a guest and runs it until it is switched off or stopped; one that wants to start again does.
 pub(crate) fn run(options: &MachineOptions) -> Result<(), Failure> {
+    // Before there is another thread: that would not be confined.
+    let confinement = match options.sandbox {
+        SandboxSwitch::On => Some(confined::enter(options)?),
+        SandboxSwitch::Off => None,
+    };
     let console = Console::open()?;
     loop {
-        match boot_once(options, &console)? {
+        match boot_once(options, &console, confinement.as_ref())? {
             Outcome::PowerOff | Outcome::Stopped => return Ok(()),
             Outcome::Reset => eprintln!("vioduct: the guest starts again"),
             Outcome::Crashed(how) => return Err(Failure::Failed(format!("the guest has crashed: {how}"))),
@@ -21,7 +28,11 @@ pub(crate) fn run(options: &MachineOptions) -> Result<(), Failure> {
     }
 }
 
-fn boot_once(options: &MachineOptions, console: &Console) -> Result<Outcome, Failure> {
+fn boot_once(
+    options: &MachineOptions,
+    console: &Console,
+    confinement: Option<&Confinement>,
+) -> Result<Outcome, Failure> {
     let pages = if options.huge_pages { Pages::Huge } else { Pages::Small };
     let parts = Parts { processors: options.cpus, ram_bytes: options.memory, pages };
     let mut builder = Builder::new(parts).map_err(failed("set up the machine"))?;
@@ -36,6 +47,9 @@ fn boot_once(options: &MachineOptions, console: &Console) -> Result<Outcome, Fai
     };
     let mut machine =
         builder.boot(&sources, console.output()).map_err(|error| Failure::Failed(error.to_string()))?;
+    if let Some(confinement) = confinement {
+        machine.confine(confinement);
+    }
     let _connected = console.connect(machine.keyboard(), machine.stopper());
     machine.run().map_err(|error| Failure::Failed(error.to_string()))
 }

@@ -116,6 +116,17 @@ fn what_is_unknown_is_a_usage_error_that_names_the_nearest() {
 }
 
 #[test]
+fn what_keeps_a_guest_from_running_is_the_same_line_in_the_sandbox() {
+    let run = |sandbox| vioduct(&["run", "--kernel", "/no/such/kernel", "--sandbox", sandbox]);
+    let (inside, outside) = (run("on"), run("off"));
+    assert_eq!(inside.status.code(), Some(1), "{}", stderr(&inside));
+    let lines = |output: &Output| stderr(output).lines().map(str::to_owned).collect::<Vec<_>>();
+    let [line] = &lines(&outside)[..] else { panic!("{}", stderr(&outside)) };
+    // The line before it says that there is no Landlock, where there is none.
+    assert_eq!(lines(&inside).last(), Some(line));
+}
+
+#[test]
 fn lists_are_for_people_and_for_machines() {
     assert!(stdout(&vioduct(&["lab", "list"])).lines().any(|line| line.starts_with("framework ")));
     let labs = json(&["lab", "list", "--json"]);

@@ -31,6 +31,7 @@
 //! | [`cpu`] | CPUID and the registers that a processor starts with |
 //! | [`legacy`] | serial line, keyboard controller, clock, power |
 //! | [`terminal`] | the terminal that the serial line is connected to |
+//! | [`sandbox`] | what is left to this process once it runs guests |
 //! | [`probe`] | a guest of a few dozen bytes that tells KVM that runs guests from KVM that merely opens |
 #![deny(clippy::indexing_slicing)]
 #![deny(clippy::panic)]
@@ -48,6 +49,7 @@ mod ports;
 pub mod probe;
 mod processor;
 pub mod ram;
+pub mod sandbox;
 mod space;
 pub mod terminal;
 mod vm;

@@ -11,6 +11,7 @@ use crate::plug::Plug;
 use crate::ports::Ports;
 use crate::processor::{Exits, Processor, take_signals};
 use crate::ram::{self, Pages};
+use crate::sandbox::Confinement;
 use crate::space::{Mapped, Space};
 use crate::vm::{Doorbell, EdgeLine, FunctionIrqs, LevelLine, Listener, Match, Routes, Vm};
 use crate::{acpi, space};
@@ -202,6 +203,7 @@ impl Builder {
                 control: control.clone(),
                 exits: exits.clone(),
                 undelivered: 0,
+                confinement: None,
             })
         });
         let processors = processors.collect::<Result<_, MachineError>>()?;
@@ -282,6 +284,11 @@ impl Machine {
     #[must_use]
     pub fn keyboard(&self) -> Keyboard {
         Keyboard(self.space.clone())
+    }
+
+    /// Has the threads that face the guest do no more than that needs.
+    pub fn confine(&mut self, by: &Confinement) {
+        self.processors.iter_mut().for_each(|processor| processor.confinement = Some(by.clone()));
     }
 
     /// Runs the guest to its end, in threads of its own.

@@ -5,6 +5,7 @@
 
 use crate::control::{Control, Outcome};
 use crate::legacy::MachineEvent;
+use crate::sandbox::Confinement;
 use crate::space::Space;
 use kvm_bindings::KVM_INTERNAL_ERROR_DELIVERY_EV;
 use kvm_ioctls::{VcpuExit, VcpuFd};
@@ -30,6 +31,8 @@ pub(crate) struct Processor {
     pub(crate) exits: Arc<Exits>,
     /// Times in a row that an interrupt could not be delivered.
     pub(crate) undelivered: u8,
+    /// What its thread is confined by.
+    pub(crate) confinement: Option<Confinement>,
 }
 
 /// A processor's thread.
@@ -48,6 +51,9 @@ impl Processor {
     }
 
     fn run(mut self) {
+        if let Some(Err(error)) = self.confinement.as_ref().map(Confinement::face_the_guest) {
+            self.control.end(crashed(&format!("a processor's thread cannot be confined: {error}")));
+        }
         while !self.control.is_over() {
             if let Some(outcome) = self.enter() {
                 self.control.end(outcome);
@@ -57,7 +63,7 @@ impl Processor {
 
     /// Runs the guest to its next exit, and serves that; how it ended, if it has.
     fn enter(&mut self) -> Option<Outcome> {
-        let Self { fd, space, control: _, exits, undelivered: _ } = self;
+        let Self { fd, space, control: _, exits, undelivered: _, confinement: _ } = self;
         let count = |counter: &AtomicU64| counter.fetch_add(1, Ordering::Relaxed);
         let event = match fd.run() {
             Ok(VcpuExit::MmioRead(address, out)) => {

@@ -8,4 +8,5 @@ mod raw;
 mod tests;
 
 pub use self::escape::{EscapeFilter, Leave};
+pub(crate) use self::raw::restore;
 pub use self::raw::{FATAL_SIGNALS, RawMode};

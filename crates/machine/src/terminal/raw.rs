@@ -37,8 +37,19 @@ impl Terminal {
     }
 }
 
-/// The terminal that a panic puts back.
-static ON_PANIC: Mutex<Weak<Terminal>> = Mutex::new(Weak::new());
+/// The terminal that a panic puts back, or another end which cannot be foreseen.
+static ENTERED: Mutex<Weak<Terminal>> = Mutex::new(Weak::new());
+
+/// Puts the terminal back, if one is in raw mode. A signal handler may call this.
+pub(crate) fn restore() {
+    // Not waited for: whoever holds it may be what this thread has interrupted.
+    let terminal = ENTERED.try_lock().ok().and_then(|terminal| terminal.upgrade());
+    if let Some(terminal) = terminal {
+        terminal.restore();
+        // The last holder frees memory, which is not for signal handlers.
+        std::mem::forget(terminal);
+    }
+}
 
 impl RawMode {
     /// Puts `input` into raw mode, if it is a terminal; if it is a file or a pipe the answer is `None`, and nothing happens.
@@ -85,13 +96,11 @@ impl RawMode {
         INSTALLED.call_once(|| {
             let report = panic::take_hook();
             panic::set_hook(Box::new(move |panic| {
-                // Not waited for: the panic may be of a thread that holds it.
-                let terminal = ON_PANIC.try_lock().ok().and_then(|terminal| terminal.upgrade());
-                terminal.inspect(|terminal| terminal.restore());
+                restore();
                 report(panic);
             }));
         });
-        if let Ok(mut terminal) = ON_PANIC.lock() {
+        if let Ok(mut terminal) = ENTERED.lock() {
             *terminal = Arc::downgrade(&self.terminal);
         }
     }

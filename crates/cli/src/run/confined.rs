@@ -1,0 +1,76 @@
+//! The sandbox of `run`: the files that the command line names, and what its devices need.
+
+use crate::Failure;
+use crate::args::MachineOptions;
+use crate::labs::failed;
+use crate::registry;
+use std::path::PathBuf;
+use vioduct_machine::sandbox::{Access, Confinement, Files, Need, Sandbox};
+use vioduct_virtio_device::Options;
+
+/// Enters it; a system that leaves files out of it is told of.
+pub(super) fn enter(options: &MachineOptions) -> Result<Confinement, Failure> {
+    let confinement =
+        sandbox(options)?.enter().map_err(failed("enter the sandbox (--sandbox off does without)"))?;
+    if confinement.files() == Files::Free {
+        eprintln!("vioduct: this system has no Landlock: files are not part of the sandbox");
+    }
+    Ok(confinement)
+}
+
+fn sandbox(options: &MachineOptions) -> Result<Sandbox, Failure> {
+    let kernels = [Some(&options.kernel), options.initrd.as_ref()];
+    let files = kernels.into_iter().flatten().map(|path| (path.clone(), Access::ReadOnly));
+    let mut sandbox = Sandbox { files: files.collect(), needs: Vec::new() };
+    for device in &options.device {
+        match device.starts_with("vfio-user=") {
+            true => sandbox.needs.push(Need::UnixSockets),
+            false => add(&mut sandbox, &registry::find(device)?.1),
+        }
+    }
+    Ok(sandbox)
+}
+
+/// Adds what a device uses. `path` is a file in the options of every device that has one, and so are the other two.
+fn add(sandbox: &mut Sandbox, device: &Options) {
+    if device.text("vhost-user").is_some() {
+        sandbox.needs.push(Need::UnixSockets);
+    }
+    let Some(path) = device.text("path") else { return };
+    let access = if device.text("readonly") == Some("on") { Access::ReadOnly } else { Access::ReadWrite };
+    sandbox.files.push((PathBuf::from(path), access));
+    if device.text("io") != Some("threads") {
+        sandbox.needs.push(Need::IoUring);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Access, Need, Options, Sandbox, add};
+
+    fn of(device: &str) -> Sandbox {
+        let mut sandbox = Sandbox::default();
+        add(&mut sandbox, &Options::parse(device).unwrap());
+        sandbox
+    }
+
+    #[test]
+    fn a_device_has_its_file_and_what_serves_it() {
+        let file = |access| vec![("/disk".into(), access)];
+        assert_eq!(
+            of("block,path=/disk"),
+            Sandbox { files: file(Access::ReadWrite), needs: vec![Need::IoUring] }
+        );
+        assert_eq!(
+            of("block,path=/disk,readonly=on,io=threads"),
+            Sandbox { files: file(Access::ReadOnly), needs: Vec::new() }
+        );
+        assert_eq!(of("block,null=1M"), Sandbox::default());
+    }
+
+    #[test]
+    fn a_device_of_a_server_has_sockets() {
+        assert_eq!(of("entropy,vhost-user=/s").needs, [Need::UnixSockets]);
+        assert_eq!(of("entropy"), Sandbox::default());
+    }
+}
