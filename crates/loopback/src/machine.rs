@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
-use vioduct_pci::{Apertures, Hosted, NoInterrupts, PciFunction, Slot};
+use vioduct_pci::{Apertures, Hosted, InterruptSink, NoInterrupts, PciFunction, Slot};
 use vioduct_spec::Features;
 use vioduct_virtio_device::{Backend, DeviceModel, Endpoint, Inline, MemoryMap, Workers};
 use vioduct_virtio_driver::pci::{Bar, BarAccess, MsixMessage};
@@ -203,12 +203,25 @@ impl Machine {
         Ok(Attached::new(self.clone(), depth, place, inbox))
     }
 
-    /// Puts a PCI function that is not virtio, and needs no interrupts, on the bus and gives its BARs addresses.
+    /// Puts a PCI function that needs no interrupts on the bus and gives its BARs addresses.
     ///
     /// # Errors
     /// If it is not as PCI demands, or there is no room.
     pub fn plug(&self, function: impl PciFunction + 'static) -> Result<Slot, MachineError> {
-        self.plug_shared(Hosted::new(function, Arc::new(NoInterrupts))?.shared())
+        self.plug_with(function, Arc::new(NoInterrupts))
+    }
+
+    /// The same for a function that interrupts, by `sink`. MSI-X messages of [`messages`](Self::messages) arrive there by their
+    /// vectors.
+    ///
+    /// # Errors
+    /// As for [`plug`](Self::plug).
+    pub fn plug_with(
+        &self,
+        function: impl PciFunction + 'static,
+        sink: Arc<dyn InterruptSink>,
+    ) -> Result<Slot, MachineError> {
+        self.plug_shared(Hosted::new(function, sink)?.shared())
     }
 
     fn plug_shared(&self, function: vioduct_pci::SharedFunction) -> Result<Slot, MachineError> {

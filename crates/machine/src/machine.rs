@@ -22,6 +22,7 @@ use std::io::Write;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use vioduct_pci::{Apertures, Bus, Counters, Hosted, PciFunction, SharedFunction, Slot, Traced};
+use vioduct_vfio_user::RemoteFunction;
 use vioduct_virtio_device::{Backend, EventFd, MemoryMap, RateLimit};
 use vioduct_virtio_mmio::Mmio;
 use vioduct_virtio_pci::VirtioPci;
@@ -117,6 +118,20 @@ impl Builder {
         let mut function = VirtioPci::new(backend, memory)?;
         let mut plug = Plug::new(self.vm.clone(), name, Arc::default());
         plug.take_bells(&mut function)?;
+        self.host(plug, function)
+    }
+
+    /// Puts a PCI function of another process on the bus, which has been shown [`ram`](Self::ram).
+    ///
+    /// # Errors
+    /// As for [`plug`](Self::plug).
+    pub fn plug_remote(
+        &mut self,
+        name: &'static str,
+        function: RemoteFunction,
+    ) -> Result<Slot, MachineError> {
+        let mut plug = Plug::new(self.vm.clone(), name, Arc::default());
+        plug.add_bells(function.doorbells());
         self.host(plug, function)
     }
 

@@ -4,6 +4,7 @@ use crate::error::MachineError;
 use crate::vm::{Doorbell, Match, Vm};
 use std::sync::Arc;
 use vioduct_pci::Counters;
+use vioduct_vfio_user::RemoteDoorbell;
 use vioduct_virtio_device::{Backend, EventFd};
 use vioduct_virtio_pci::VirtioPci;
 
@@ -14,14 +15,15 @@ pub(crate) struct Plug {
     pub(crate) name: &'static str,
     pub(crate) counters: Arc<Counters>,
     bells: Vec<Bell>,
-    /// Those that hang somewhere.
-    hung: Vec<Doorbell>,
+    /// Those that hang somewhere, by BAR.
+    hung: Vec<(u8, Doorbell)>,
 }
 
 /// A doorbell's place in a BAR, and what it signals.
 struct Bell {
     bar: u8,
     offset: u64,
+    matches: Match,
     event: Arc<EventFd>,
 }
 
@@ -39,9 +41,19 @@ impl Plug {
                 .map_err(MachineError::system("make an eventfd (raise the limit of open files)"))?;
             let event = Arc::new(event);
             function.endpoint_mut().set_queue_kick(q, Some(event.clone()));
-            self.bells.push(Bell { bar: doorbell.bar, offset: doorbell.offset, event });
+            // Every queue has an address of its own, so whatever is written there is for it.
+            self.bells.push(Bell { bar: doorbell.bar, offset: doorbell.offset, matches: Match::Any, event });
         }
         Ok(())
+    }
+
+    /// The doorbells of a function in another process. Those of a length that KVM does not have go on to trap.
+    pub(crate) fn add_bells(&mut self, doorbells: &[RemoteDoorbell]) {
+        let bell = |at: &RemoteDoorbell| {
+            let matches = Match::of(at.len, at.datamatch)?;
+            Some(Bell { bar: at.bar, offset: at.offset, matches, event: at.event.clone() })
+        };
+        self.bells.extend(doorbells.iter().filter_map(bell));
     }
 
     /// A BAR is decoded at `to` from now on, or nowhere.
@@ -49,12 +61,11 @@ impl Plug {
         if !self.bells.iter().any(|bell| bell.bar == bar) {
             return Ok(());
         }
-        self.hung.clear();
+        self.hung.retain(|(other, _)| *other != bar);
         let Some(base) = to else { return Ok(()) };
         for bell in self.bells.iter().filter(|bell| bell.bar == bar) {
-            // Every queue has an address of its own, so whatever is written there is for it.
             let address = base.wrapping_add(bell.offset);
-            self.hung.push(Doorbell::hang(self.vm.clone(), &bell.event, address, Match::Any)?);
+            self.hung.push((bar, Doorbell::hang(self.vm.clone(), &bell.event, address, bell.matches)?));
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use vioduct_state::{LoadError, Reader, Writer};
 use crate::msix::Control;
 use crate::registers::*;
 use crate::validate::{self, capability_len, room};
-use crate::{BarKind, BarSpec, BusMaster, Capability, FunctionSpec, MsixSpec, SetupError};
+use crate::{BarKind, BarSpec, BusMaster, Capability, Controls, FunctionSpec, MsixSpec, SetupError};
 
 /// Bits of the header that every function lets a guest write, by offset.
 const HEADER_WRITABLE: &[(u64, u16)] = &[
@@ -39,6 +39,7 @@ pub(crate) struct Decoded {
     /// Where each declared BAR is, `None` while it is not decoded.
     pub(crate) bars: Vec<(u8, Option<u64>)>,
     pub(crate) bus_master: BusMaster,
+    pub(crate) controls: Controls,
 }
 
 #[derive(Debug)]
@@ -199,8 +200,14 @@ impl ConfigSpace {
     }
 
     pub(crate) fn msix_control(&self) -> Control {
-        let control = self.msix_at.map_or(0, |at| self.word(at + MSIX_CONTROL));
+        let control = self.msix_word();
         Control { enabled: control & MSIX_ENABLE != 0, masked: control & MSIX_FUNCTION_MASK != 0 }
+    }
+
+    /// What a guest has written to the message control of MSI-X.
+    fn msix_word(&self) -> u16 {
+        let control = self.msix_at.map_or(0, |at| self.word(at + MSIX_CONTROL));
+        control & (MSIX_ENABLE | MSIX_FUNCTION_MASK)
     }
 
     /// Whether the guest just asked for a function-level reset (PCI Express 5.0 §6.6.2).
@@ -215,7 +222,7 @@ impl ConfigSpace {
             _ => BusMaster::Enabled,
         };
         let bars = self.spec.bars.iter().map(|bar| (bar.index, self.address(bar))).collect();
-        Decoded { bars, bus_master }
+        Decoded { bars, bus_master, controls: Controls { command: self.command(), msix: self.msix_word() } }
     }
 
     /// Where a BAR is decoded. An address of 0 is one that nobody assigned; one that ends at the top of its address

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use vioduct_virtqueue::Memory;
 
 use crate::{
-    BusMaster, CapabilityAction, CapabilityTouch, FunctionHost, FunctionSpec, PciFunction, StateError,
+    BusMaster, CapabilityAction, CapabilityTouch, Controls, FunctionHost, FunctionSpec, PciFunction,
+    StateError,
 };
 
 /// A function that accesses memory by itself, or says that it does not ([`RegistersOnly`]).
@@ -52,6 +53,9 @@ impl<F: PciFunction> PciFunction for RegistersOnly<F> {
     }
     fn bus_master_changed(&mut self, to: BusMaster) {
         self.0.bus_master_changed(to);
+    }
+    fn controls_changed(&mut self, to: Controls) {
+        self.0.controls_changed(to);
     }
     fn capability_read(&mut self, touch: CapabilityTouch<'_>) -> CapabilityAction {
         self.0.capability_read(touch)

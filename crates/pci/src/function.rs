@@ -30,6 +30,11 @@ pub trait PciFunction: Send {
     /// and after a reset.
     fn bus_master_changed(&mut self, _to: BusMaster) {}
 
+    /// The guest has changed what turns parts of the function on and off, or a reset has; for functions that have
+    /// configuration space of their own elsewhere. [`bus_master_changed`](Self::bus_master_changed) tells those that
+    /// need no more.
+    fn controls_changed(&mut self, _to: Controls) {}
+
     /// The guest is about to read a vendor-specific capability. With [`CapabilityAction::Bar`], the BAR is read first
     /// and what it holds is put into the capability, where the guest's read then finds it.
     fn capability_read(&mut self, _touch: CapabilityTouch<'_>) -> CapabilityAction {
@@ -93,6 +98,10 @@ impl<F: PciFunction + ?Sized> PciFunction for Box<F> {
         (**self).bus_master_changed(to);
     }
 
+    fn controls_changed(&mut self, to: Controls) {
+        (**self).controls_changed(to);
+    }
+
     fn capability_read(&mut self, touch: CapabilityTouch<'_>) -> CapabilityAction {
         (**self).capability_read(touch)
     }
@@ -139,6 +148,15 @@ pub enum BusMaster {
     Disabled,
     /// It may.
     Enabled,
+}
+
+/// Registers of configuration space by which a guest turns parts of a function on and off; all 0 after a reset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Controls {
+    /// The command register (PCI 3.0 §6.2.2).
+    pub command: u16,
+    /// The bits of MSI-X's message control that a guest may write (PCI 3.0 §6.8.2.3); 0 without MSI-X.
+    pub msix: u16,
 }
 
 /// A guest's access to a capability of [`FunctionSpec::capabilities`].

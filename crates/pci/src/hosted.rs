@@ -180,7 +180,7 @@ impl<F: PciFunction + ?Sized> Hosted<F> {
         config.reset();
     }
 
-    /// Compares with what was decoded before, and tells the function about bus mastering.
+    /// Compares with what was decoded before, and tells the function what has been turned on and off.
     fn effects_since(&mut self, before: &Decoded) -> Vec<ConfigEffect> {
         let after = self.config.decoded();
         let bars = before.bars.iter().zip(&after.bars);
@@ -191,6 +191,9 @@ impl<F: PciFunction + ?Sized> Hosted<F> {
         if before.bus_master != after.bus_master {
             self.function.bus_master_changed(after.bus_master);
             effects.push(ConfigEffect::BusMaster(after.bus_master));
+        }
+        if before.controls != after.controls {
+            self.function.controls_changed(after.controls);
         }
         effects
     }

@@ -37,7 +37,9 @@ mod validate;
 pub use bus::{Apertures, Bus, Claim, Slot};
 pub use dma::{DmaFunction, RegistersOnly};
 pub use error::{SetupError, StateError};
-pub use function::{BarWindow, BusMaster, CapabilityAction, CapabilityTouch, FunctionHost, PciFunction};
+pub use function::{
+    BarWindow, BusMaster, CapabilityAction, CapabilityTouch, Controls, FunctionHost, PciFunction,
+};
 pub use function_spec::{BarKind, BarSpec, Capability, FunctionSpec, InterruptPin, MsixSpec};
 pub use hosted::{ConfigEffect, Hosted, SharedFunction};
 pub use interrupts::{

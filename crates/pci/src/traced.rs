@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use tracing::trace;
 
 use crate::{
-    BusMaster, CapabilityAction, CapabilityTouch, FunctionHost, FunctionSpec, PciFunction, StateError,
+    BusMaster, CapabilityAction, CapabilityTouch, Controls, FunctionHost, FunctionSpec, PciFunction,
+    StateError,
 };
 
 /// What has reached a [`Traced`] function so far. Accesses to the MSI-X structures and to plain configuration space
@@ -60,6 +61,9 @@ impl<F: PciFunction> PciFunction for Traced<F> {
     }
     fn bus_master_changed(&mut self, to: BusMaster) {
         self.inner.bus_master_changed(to);
+    }
+    fn controls_changed(&mut self, to: Controls) {
+        self.inner.controls_changed(to);
     }
     fn capability_read(&mut self, touch: CapabilityTouch<'_>) -> CapabilityAction {
         self.counters.capability_touches.fetch_add(1, Relaxed);

@@ -34,7 +34,7 @@ impl Assembly {
             let wanted = HEADER_LEN + self.header.map_or(0, |header| header.payload_len);
             if let Some(missing) = wanted.checked_sub(self.bytes.len()).filter(|missing| *missing > 0) {
                 match self.receive_some(socket, missing) {
-                    Ok(0) => return Received::End("the client has closed the connection"),
+                    Ok(0) => return Received::End("the other end has closed the connection"),
                     Ok(_) => continue,
                     Err(Errno::AGAIN) => return Received::Nothing,
                     Err(Errno::INTR) => continue,

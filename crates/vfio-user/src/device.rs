@@ -14,8 +14,8 @@ use vioduct_virtio_pci::VirtioPci;
 
 /// Regions by VFIO's numbers: six BARs, the expansion ROM, configuration space, VGA.
 pub(crate) const REGIONS: u32 = 9;
-const BARS: u32 = 6;
-const CONFIG: u32 = 7;
+pub(crate) const BARS: u32 = 6;
+pub(crate) const CONFIG: u32 = 7;
 
 /// A device's state: its function's, and which interrupts wait for a client.
 const KIND: Kind = Kind(*b"VFUD");

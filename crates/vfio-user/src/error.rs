@@ -1,4 +1,5 @@
-//! Set-up errors. What a client does wrong is not among them: it is refused, or disconnected, and logged.
+//! Set-up errors. What a client does wrong is not among them: it is refused, or disconnected, and logged; nor is a server that goes
+//! away later.
 
 use std::io;
 use std::path::PathBuf;
@@ -32,6 +33,50 @@ pub enum ServeError {
     /// The inherited descriptor is not what it should be.
     #[error("the descriptor is not a stream socket, listening or connected: {0}")]
     Descriptor(io::Error),
+    /// The system refused something.
+    #[error("cannot {action}: {source}")]
+    System {
+        /// What was tried, as a verb phrase.
+        action: &'static str,
+        /// Its reason.
+        source: io::Error,
+    },
+}
+
+/// Why a function of a server cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// Nobody is there.
+    #[error("cannot connect to {path} (does a server listen there?): {source}")]
+    Connect {
+        /// Where.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The descriptor is not what it should be.
+    #[error("the descriptor is not a connected stream socket")]
+    NotAStream,
+    /// The connection has ended.
+    #[error("the vfio-user server does not {action}: {why} (it serves one client at a time)")]
+    Lost {
+        /// What was asked of it, as a verb phrase.
+        action: &'static str,
+        /// Why the connection has ended.
+        why: &'static str,
+    },
+    /// The server does not do what is needed.
+    #[error("the vfio-user server refuses to {action}: {source}: use another server")]
+    Refused {
+        /// What was asked of it, as a verb phrase.
+        action: &'static str,
+        /// Its reason.
+        source: io::Error,
+    },
+    /// The server has something that is no PCI function, or not a possible one.
+    #[error("what the vfio-user server has cannot be plugged: {0}")]
+    Unsuitable(String),
     /// The system refused something.
     #[error("cannot {action}: {source}")]
     System {

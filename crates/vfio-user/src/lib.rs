@@ -1,4 +1,5 @@
-//! A vfio-user server: any PCI function to a client of another process, such as QEMU's `vfio-user-pci`.
+//! vfio-user, both ends: any PCI function to a client of another process, such as QEMU's `vfio-user-pci`, and the function of a server
+//! in another process to a machine of this one.
 //!
 //! [`Server`] serves a [`Device`], which is any [`PciFunction`](vioduct_pci::PciFunction): one of registers only, a virtio
 //! device of any type over virtio-pci, or another that uses memory and is [`Served`]. Several devices are several servers.
@@ -6,9 +7,10 @@
 //! | module | what is in it |
 //! |---|---|
 //! | [`server`] | [`Server`]: the socket, one client after the other, [`Stopper`] |
+//! | [`client`] | [`RemoteFunction`]: a function that a server has |
 //! | [`device`] | [`Device`]: a function with its regions and interrupts |
 //! | [`function`] | [`Served`]: what is asked of a function that uses memory |
-//! | [`error`] | [`ServeError`] |
+//! | [`error`] | [`ServeError`], [`ConnectError`] |
 //! | `session` | one client's time: what each command does |
 //! | `link` | commands in, replies out, calls to the client |
 //! | `assembly` | messages from the pieces in which they come |
@@ -25,6 +27,9 @@
 //! answer such calls while it waits for replies of its own: in particular for that of DMA_UNMAP, which comes once the device
 //! has let go of the memory. One that does not finds the device in need of a reset. A client that knows twin sockets is given one,
 //! and finds all calls there.
+//!
+//! At the client's end, [`RemoteFunction`] has a thread that answers the server's calls, and one for interrupts where there are any to
+//! listen to; any thread may touch its registers.
 //!
 //! # Clients that go and come back
 //!
@@ -56,6 +61,7 @@
 #![deny(clippy::indexing_slicing, clippy::panic)]
 
 mod assembly;
+pub mod client;
 pub mod device;
 mod dma;
 pub mod error;
@@ -68,7 +74,8 @@ pub mod server;
 mod session;
 mod wire;
 
+pub use client::{RemoteDoorbell, RemoteFunction};
 pub use device::Device;
-pub use error::ServeError;
+pub use error::{ConnectError, ServeError};
 pub use function::{Doorbell, Served};
 pub use server::{Server, Stopper};

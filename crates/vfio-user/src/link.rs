@@ -1,16 +1,15 @@
-//! One connection: commands in, replies out, and calls the other way while both go on.
+//! One connection, of a server or of a client: commands in, replies out, and calls the other way while both go on.
 //!
-//! The serving thread takes commands; any thread of the device, it too, may call the client meanwhile, for memory that it did
-//! not share. There is no thread for receiving. Whoever waits for something first receives for all: replies go to their callers,
+//! At the server, the serving thread takes commands; any thread of the device, it too, may call the client meanwhile, for memory
+//! that it did not share. At the client, any thread calls, and one takes the server's commands. There is no thread for receiving. Whoever waits for something first receives for all: replies go to their callers,
 //! commands to a queue, and when the receiver has what it came for, another of those who wait goes on. So a command costs no
 //! hand-over between threads, a call made while a command is served cannot wait for itself, and commands are not taken out of
-//! turn. What is queued meanwhile is bounded; a client that sends more than that loses the connection.
+//! turn. What is queued meanwhile is bounded; a peer that sends more than that loses the connection.
 //!
 //! A client may ask for a socket of its own for calls, which is a link of its own on which no commands come: then whoever calls
 //! there receives replies, and nobody receives for the serving thread.
 //!
-//! Nothing here waits for ever: a call has [`CALL_PATIENCE`], sending has [`SEND_PATIENCE`], and everything ends when the
-//! server is stopped.
+//! Nothing here waits for ever: calls and sending have the link's [`Patience`], and everything ends when this end is stopped.
 
 use crate::assembly::{Assembly, Received};
 use crate::wire::{Command, Header, Kind, Message};
@@ -28,10 +27,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use vioduct_virtio_device::{BusyPoll, EventFd, PollWindow};
 
-/// How long a client may take to answer a call.
-pub(crate) const CALL_PATIENCE: Duration = Duration::from_secs(5);
-/// How long a client may leave a reply unread.
-const SEND_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a waiting thread sleeps at most before it looks again whether anybody receives.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// Commands that may wait while something else is received.
 const MAX_QUEUED: usize = 4096;
 /// Bytes of them.
@@ -40,13 +37,25 @@ const MAX_QUEUED_LEN: usize = 16 << 20;
 /// How long the next message is looked for before a sleep, at most. Accesses to registers come in bursts, each of them waited for by a
 /// processor of the guest's, and a sleep and a wake cost more than what is to be done.
 const BUSY_POLL: BusyPoll = BusyPoll::Adaptive(Duration::from_micros(50));
-/// Messages received before looking whether the server is to stop, from a client that never pauses.
+/// Why a connection ends that this end has been told to end.
+pub(crate) const STOPPED: &str = "it is stopped";
+/// Messages received before looking whether this end is to stop, from a peer that never pauses.
 const MESSAGES_PER_LOOK: u32 = 64;
 
-/// A connected client.
+/// How long the other end may take.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Patience {
+    /// To answer a call.
+    pub(crate) call: Duration,
+    /// To take what is sent.
+    pub(crate) send: Duration,
+}
+
+/// A connection.
 #[derive(Debug)]
 pub(crate) struct Link {
     socket: OwnedFd,
+    patience: Patience,
     stop: Arc<EventFd>,
     inbox: Mutex<Inbox>,
     sending: Mutex<()>,
@@ -130,10 +139,11 @@ impl State {
 }
 
 impl Link {
-    pub(crate) fn new(socket: OwnedFd, stop: Arc<EventFd>) -> Self {
+    pub(crate) fn new(socket: OwnedFd, patience: Patience, stop: Arc<EventFd>) -> Self {
         let inbox = Inbox { assembly: Assembly::default(), poll: PollWindow::new(BUSY_POLL), received: 0 };
         Self {
             socket,
+            patience,
             stop,
             inbox: Mutex::new(inbox),
             sending: Mutex::default(),
@@ -146,22 +156,46 @@ impl Link {
     pub(crate) fn twin(&self) -> Option<(Self, OwnedFd)> {
         let pair = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).ok()?;
         let (ours, theirs) = pair;
-        Some((Self::new(ours, self.stop.clone()), theirs))
+        Some((self.beside(ours), theirs))
+    }
+
+    /// Another connection to the same peer.
+    pub(crate) fn beside(&self, socket: OwnedFd) -> Self {
+        Self::new(socket, self.patience, self.stop.clone())
     }
 
     /// The next command, or why there is none any more.
     pub(crate) fn next_command(&self) -> Result<Message, &'static str> {
-        self.wait(None, State::next_command).ok_or_else(|| self.lock().end.unwrap_or("the server stops"))
+        self.wait(None, State::next_command).ok_or_else(|| self.end().unwrap_or(STOPPED))
     }
 
-    /// Asks the client, and returns its reply: `None` if none came in time, or it was an error.
+    /// Why the connection has ended, if it has.
+    pub(crate) fn end(&self) -> Option<&'static str> {
+        self.lock().end
+    }
+
+    /// Asks the other end, and returns its reply: `None` if none came in time, or it was an error.
     pub(crate) fn call(&self, command: Command, payload: &[&[u8]]) -> Option<Message> {
+        let reply = self.ask(command, payload, &[])?;
+        Some(reply).filter(|reply| reply.header.command == command as u16 && !reply.header.is_error())
+    }
+
+    /// Asks the other end, and returns its reply, whatever it says: `None` if none came in time.
+    pub(crate) fn ask(&self, command: Command, payload: &[&[u8]], fds: &[BorrowedFd<'_>]) -> Option<Message> {
         let id = self.lock().begin_call()?;
-        let header = Header::command(id, command, payload.iter().map(|part| part.len()).sum());
-        self.send(header, payload, &[]);
-        let reply = self.wait(Some(Instant::now() + CALL_PATIENCE), |state| state.take_answer(id));
+        self.send(Header::command(id, command, len_of(payload)), payload, fds);
+        let deadline = Instant::now() + self.patience.call;
+        let reply = self.wait(Some(deadline), |state| state.take_answer(id));
         self.lock().calls.remove(&id);
-        reply.filter(|reply| reply.header.command == command as u16 && !reply.header.is_error())
+        reply
+    }
+
+    /// Tells the other end, which does not reply.
+    pub(crate) fn tell(&self, command: Command, payload: &[&[u8]]) {
+        // A number that no call has: should a reply come all the same, it is nobody's.
+        let Some(id) = self.lock().begin_call() else { return };
+        self.lock().calls.remove(&id);
+        self.send(Header::command(id, command, len_of(payload)).without_reply(), payload, &[]);
     }
 
     /// Sends a whole message. If that cannot be done the connection ends.
@@ -172,7 +206,7 @@ impl Link {
             self.send_all(&message, fds)
         };
         if sent.is_none() {
-            self.close("the client takes no replies");
+            self.close("the other end takes no messages");
         }
     }
 
@@ -185,7 +219,7 @@ impl Link {
     }
 
     fn send_all(&self, mut message: &[u8], mut fds: &[BorrowedFd<'_>]) -> Option<()> {
-        let deadline = Instant::now() + SEND_PATIENCE;
+        let deadline = Instant::now() + self.patience.send;
         while !message.is_empty() {
             let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(crate::wire::MAX_FDS))];
             let mut control = SendAncillaryBuffer::new(&mut space);
@@ -222,7 +256,7 @@ impl Link {
                 return None;
             }
             if state.receiving {
-                let patience = left.unwrap_or(CALL_PATIENCE);
+                let patience = left.unwrap_or(LOOK_AGAIN);
                 let woken = self.changed.wait_timeout(state, patience);
                 state = woken.unwrap_or_else(PoisonError::into_inner).0;
                 continue;
@@ -243,7 +277,7 @@ impl Link {
         let Inbox { assembly, poll, received } = &mut *inbox;
         *received = received.wrapping_add(1);
         if received.is_multiple_of(MESSAGES_PER_LOOK) && is_ready(&*self.stop) {
-            return Received::End("the server stops");
+            return Received::End(STOPPED);
         }
         let began = Instant::now();
         loop {
@@ -257,12 +291,12 @@ impl Link {
             poll.learn(asleep.elapsed());
             if ready.is_none() {
                 let stopped = is_ready(&*self.stop);
-                return if stopped { Received::End("the server stops") } else { Received::Nothing };
+                return if stopped { Received::End(STOPPED) } else { Received::Nothing };
             }
         }
     }
 
-    /// Waits for the socket. `None` at the deadline, and when the server stops.
+    /// Waits for the socket. `None` at the deadline, and when this end is to stop.
     fn ready(&self, wanted: PollFlags, deadline: Option<Instant>) -> Option<()> {
         loop {
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
@@ -287,6 +321,10 @@ impl Link {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn len_of(payload: &[&[u8]]) -> usize {
+    payload.iter().map(|part| part.len()).sum()
 }
 
 /// Whether there is something to read, now.

@@ -2,7 +2,7 @@
 
 use crate::device::Device;
 use crate::error::ServeError;
-use crate::link::Link;
+use crate::link::{Link, Patience};
 use crate::session::Session;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::{Errno, ioctl_fionbio};
@@ -14,7 +14,11 @@ use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use vioduct_virtio_device::{EventFd, Signal};
+
+/// What a client may take to answer a call, and how long it may leave a reply unread.
+const PATIENCE: Patience = Patience { call: Duration::from_secs(5), send: Duration::from_secs(10) };
 
 /// Serves one device to one client at a time. Another client waits until the first has gone; the registers of the device are
 /// then as that one left them, until a client or a guest resets them.
@@ -105,7 +109,7 @@ impl Server {
     /// If no client can be accepted any more.
     pub fn run(&mut self) -> Result<(), ServeError> {
         while let Some(socket) = self.next_client()? {
-            let link = Arc::new(Link::new(socket, self.stop.clone()));
+            let link = Arc::new(Link::new(socket, PATIENCE, self.stop.clone()));
             tracing::info!("vfio-user client connected");
             let why = Session::new(&mut self.device, link).run();
             tracing::info!("vfio-user client disconnected: {why}");

@@ -184,11 +184,7 @@ impl<'a> Session<'a> {
     /// The reply is the request (the specification, "VFIO_USER_DMA_UNMAP").
     fn dma_unmap(&mut self, unmap: DmaUnmap) -> Result<Reply, Refusal> {
         self.change_memory(|mappings| mappings.remove(unmap))?;
-        let (flags, address, len) = match unmap {
-            DmaUnmap::One { address, len } => (0, address, len),
-            DmaUnmap::All => (DmaUnmap::ALL, 0, 0),
-        };
-        Ok(Payload::default().u32(24).u32(flags).u64(address).u64(len).into())
+        Ok(Reply { payload: unmap.encode(), fds: Vec::new() })
     }
 
     /// Changes what is mapped while the device does not use it. Afterwards nothing of what was unmapped is used.
@@ -270,13 +266,13 @@ impl<'a> Session<'a> {
         self.settle();
         let mut data = vec![0; access.count as usize];
         self.device.read(access.region, access.offset, &mut data)?;
-        Ok(echo(access).bytes(&data).into())
+        Ok(access.encode().bytes(&data).into())
     }
 
     fn region_write(&mut self, access: Access, data: &[u8]) -> Result<Reply, Refusal> {
         self.settle();
         self.device.write(access.region, access.offset, data)?;
-        Ok(echo(access).into())
+        Ok(access.encode().into())
     }
 
     /// In order, up to the first that cannot be.
@@ -346,8 +342,4 @@ const IOEVENTFD: u32 = 0;
 fn device_info() -> Reply {
     const RESET_AND_PCI: u32 = 3;
     Payload::default().u32(16).u32(RESET_AND_PCI).u32(REGIONS).u32(irqs::TYPES).into()
-}
-
-fn echo(access: Access) -> Payload {
-    Payload::default().u64(access.offset).u32(access.region).u32(access.count)
 }

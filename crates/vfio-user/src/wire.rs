@@ -3,14 +3,18 @@
 //! Clauses are those of QEMU's `docs/interop/vfio-user.rst`, version 0.0 of the protocol; numbers are in the byte order of the
 //! machine, for both ends are on it.
 
+mod reply;
 mod request;
 mod version;
 
+pub(crate) use reply::{DeviceInfo, IoFd, IrqInfo, RegionInfo};
 pub(crate) use request::{
     Access, DmaMap, DmaUnmap, Feature, FeatureAction, IrqAction, IrqData, MigrationRead, Request, SetIrqs,
     SmallWrite,
 };
-pub(crate) use version::{Capabilities, TwinSocket, VersionRequest, version_reply};
+pub(crate) use version::{
+    Capabilities, TwinSocket, VersionReply, VersionRequest, version_reply, version_request,
+};
 
 use rustix::io::Errno;
 use std::os::fd::OwnedFd;
@@ -84,6 +88,11 @@ impl Header {
         Self { id, command: command as u16, payload_len, flags: TYPE_COMMAND, error: 0 }
     }
 
+    /// Of a command that nobody replies to.
+    pub(crate) fn without_reply(self) -> Self {
+        Self { flags: self.flags | NO_REPLY, ..self }
+    }
+
     /// Of the reply to this command.
     pub(crate) fn reply(self, payload_len: usize) -> Self {
         Self { payload_len, flags: TYPE_REPLY, error: 0, ..self }
@@ -108,6 +117,11 @@ impl Header {
 
     pub(crate) fn is_error(self) -> bool {
         self.flags & ERROR != 0
+    }
+
+    /// In a reply that is an error: the reason, as an errno.
+    pub(crate) fn errno(self) -> u32 {
+        self.error
     }
 }
 

@@ -256,11 +256,11 @@ impl<B: Backend> PciFunction for VirtioPci<B> {
     }
 
     fn capability_read(&mut self, touch: CapabilityTouch<'_>) -> CapabilityAction {
-        configuration_access(touch)
+        configuration_action(touch)
     }
 
     fn capability_write(&mut self, touch: CapabilityTouch<'_>) -> CapabilityAction {
-        configuration_access(touch)
+        configuration_action(touch)
     }
 
     fn is_saveable(&self) -> bool {
@@ -290,8 +290,9 @@ impl<B: Backend> DmaFunction for VirtioPci<B> {
     }
 }
 
-/// virtio 1.3 §4.1.4.9.1: an access to `pci_cfg_data` is one to what the capability's other fields say.
-fn configuration_access(touch: CapabilityTouch<'_>) -> CapabilityAction {
+/// What a function does about an access to one of its virtio capabilities. virtio 1.3 §4.1.4.9.1: an access to `pci_cfg_data` is one to what the capability's other fields say.
+#[must_use]
+pub fn configuration_action(touch: CapabilityTouch<'_>) -> CapabilityAction {
     let window = configuration_window(touch.bytes);
     let data = cap::PCI_CFG_DATA..usize::from(cap::PCI_CFG_SIZE);
     window.filter(|_| touch.touches(data)).map_or(CapabilityAction::None, CapabilityAction::Bar)

@@ -92,7 +92,7 @@ impl Layout {
     /// The capabilities in the order of the list: those that locate structures, then the one for configuration access.
     pub(crate) fn capabilities(&self) -> Vec<Capability> {
         let structures = self.places.iter().map(Place::capability);
-        structures.chain([configuration_access()]).collect()
+        structures.chain([configuration_capability()]).collect()
     }
 
     /// The structure that all of an access is in, and where it begins there; an access of no bytes is in none.
@@ -139,8 +139,10 @@ fn capability_body(cfg_type: u8, offset: u32, len: u32) -> Vec<u8> {
     body
 }
 
-/// virtio 1.3 §4.1.4.9: `bar`, `offset`, `length` and `pci_cfg_data` are the driver's to write.
-fn configuration_access() -> Capability {
+/// The capability that gives access to BARs by configuration space. virtio 1.3 §4.1.4.9: `bar`, `offset`, `length` and
+/// `pci_cfg_data` are the driver's to write.
+#[must_use]
+pub fn configuration_capability() -> Capability {
     let mut body = capability_body(cap::TYPE_PCI_CFG, 0, 0);
     body.extend([0; cap::PCI_CFG_SIZE as usize - cap::PCI_CFG_DATA]);
     let mut writable = vec![0; body.len()];

@@ -36,5 +36,5 @@ mod registers;
 mod tests;
 
 pub use error::SetupError;
-pub use function::VirtioPci;
-pub use layout::Doorbell;
+pub use function::{VirtioPci, configuration_action};
+pub use layout::{Doorbell, configuration_capability};

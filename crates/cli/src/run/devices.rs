@@ -4,8 +4,9 @@ use crate::Failure;
 use crate::nearest::unknown;
 use crate::registry::{self, Make};
 use std::path::Path;
+use std::time::Duration;
 use vioduct_machine::Builder;
-use vioduct_spec::Features;
+use vioduct_vfio_user::RemoteFunction;
 use vioduct_vhost_user::{Frontend, Patience, SharedRegion};
 use vioduct_virtio_device::{Backend, DeviceModel, Workers};
 
@@ -16,12 +17,13 @@ enum Transport {
     Mmio,
 }
 
-/// What has no effect while doorbells do not trap: KVM drops the value that is written.
-const NOT_WITHOUT_TRAPS: Features = Features::NOTIFICATION_DATA.with(Features::NOTIF_CONFIG_DATA);
-
 /// Attaches what `name[,key=value…]` describes. Beside the device's own options there are `transport=pci|mmio`, and
-/// `vhost-user=PATH` for a device that the server there has.
+/// `vhost-user=PATH` for a device that the server there has. `vfio-user=PATH` alone is for the PCI function that the server there has,
+/// whatever that is.
 pub(crate) fn attach(builder: &mut Builder, text: &str) -> Result<(), Failure> {
+    if let Some(path) = text.strip_prefix("vfio-user=") {
+        return attach_function(builder, Path::new(path));
+    }
     let (device, mut options) = registry::find(text)?;
     let transport = options.take("transport");
     let server = options.take("vhost-user");
@@ -42,7 +44,7 @@ pub(crate) fn attach(builder: &mut Builder, text: &str) -> Result<(), Failure> {
             };
             let model = make(&options).map_err(usage)?;
             let attached = match server {
-                None => place(builder, transport, device.name, local(model)),
+                None => place(builder, transport, device.name, Workers::new(model)),
                 Some(path) => {
                     let frontend = remote(builder, &*model, Path::new(&path))?;
                     place(builder, transport, device.name, frontend)
@@ -51,6 +53,15 @@ pub(crate) fn attach(builder: &mut Builder, text: &str) -> Result<(), Failure> {
             attached.map_err(failed)
         }
     }
+}
+
+/// The server there has the guest's memory, its own doorbells, and the guest's interrupts.
+fn attach_function(builder: &mut Builder, path: &Path) -> Result<(), Failure> {
+    const PATIENCE: Duration = Duration::from_secs(5);
+    let failed =
+        |why: &dyn std::fmt::Display| Failure::Failed(format!("vfio-user={}: {why}", path.display()));
+    let function = RemoteFunction::connect(path, builder.ram(), PATIENCE).map_err(|error| failed(&error))?;
+    builder.plug_remote("vfio-user", function).map(drop).map_err(|error| failed(&error))
 }
 
 fn place(
@@ -63,12 +74,6 @@ fn place(
         Transport::Pci => builder.plug_virtio(name, backend).map(drop),
         Transport::Mmio => builder.add_window(name, backend),
     }
-}
-
-fn local(model: Box<dyn DeviceModel>) -> Workers<Box<dyn DeviceModel>> {
-    let workers = Workers::new(model);
-    let offered = workers.features().without(NOT_WITHOUT_TRAPS);
-    workers.offering(offered)
 }
 
 /// The device that the server at `path` has, which is such as `model`.

@@ -1,7 +1,9 @@
 //! The header, sizing and moving of BARs, the capability list, reset.
 
 use vioduct_pci::registers::*;
-use vioduct_pci::{BarSpec, BusMaster, Capability, ConfigEffect, FunctionSpec, InterruptPin, MsixSpec};
+use vioduct_pci::{
+    BarSpec, BusMaster, Capability, ConfigEffect, Controls, FunctionSpec, InterruptPin, MsixSpec,
+};
 
 use crate::probe::{Event, Rig};
 
@@ -126,6 +128,24 @@ fn bus_mastering_is_told_to_the_function_and_the_host() {
     assert_eq!(rig.hosted.config_write(COMMAND, &[0]), [ConfigEffect::BusMaster(BusMaster::Disabled)]);
     let told = [BusMaster::Enabled, BusMaster::Disabled].map(Event::BusMaster);
     assert_eq!(rig.hosted.function_mut().take_events(), told);
+}
+
+/// Command and message control, as they are after each change and after a reset; other registers do not count.
+#[test]
+fn what_is_turned_on_and_off_is_told_to_the_function() {
+    let spec = FunctionSpec::new(1, 2, 0)
+        .with_bar(BarSpec::memory32(0, 0x1000))
+        .with_msix(MsixSpec::in_bar(2, 0, 0));
+    let mut rig = Rig::new(spec);
+    let command = COMMAND_MEMORY | COMMAND_INTX_DISABLE;
+    rig.hosted.config_write(COMMAND, &command.to_le_bytes());
+    rig.hosted.config_write(COMMAND, &command.to_le_bytes());
+    rig.hosted.config_write(BAR0, &[0; 4]);
+    rig.hosted.config_write(FIRST_CAPABILITY + MSIX_CONTROL, &[0xff; 2]);
+    rig.hosted.reset();
+    let both = MSIX_ENABLE | MSIX_FUNCTION_MASK;
+    let told = [(command, 0), (command, both), (0, 0)].map(|(command, msix)| Controls { command, msix });
+    assert_eq!(rig.hosted.function().controls, told);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use vioduct_pci::{
-    BarWindow, BusMaster, CapabilityAction, CapabilityTouch, FunctionHost, FunctionSpec, Hosted,
+    BarWindow, BusMaster, CapabilityAction, CapabilityTouch, Controls, FunctionHost, FunctionSpec, Hosted,
     InterruptSink, Interrupts, Level, MsiMessage, PciFunction, TableOwner, VectorState,
 };
 
@@ -20,6 +20,7 @@ pub(crate) enum Event {
 pub(crate) struct Probe {
     spec: Option<FunctionSpec>,
     pub(crate) events: Vec<Event>,
+    pub(crate) controls: Vec<Controls>,
 }
 
 impl Probe {
@@ -60,6 +61,9 @@ impl PciFunction for Probe {
     }
     fn bus_master_changed(&mut self, to: BusMaster) {
         self.events.push(Event::BusMaster(to));
+    }
+    fn controls_changed(&mut self, to: Controls) {
+        self.controls.push(to);
     }
     fn capability_read(&mut self, touch: CapabilityTouch<'_>) -> CapabilityAction {
         Self::window(touch)
@@ -124,7 +128,7 @@ impl Rig {
 
     pub(crate) fn with_owner(spec: FunctionSpec, owner: TableOwner) -> Self {
         let sink = Recorder::new(owner);
-        let probe = Probe { spec: Some(spec), events: Vec::new() };
+        let probe = Probe { spec: Some(spec), events: Vec::new(), controls: Vec::new() };
         let hosted = Hosted::new(probe, sink.clone()).unwrap();
         let interrupts = hosted.interrupts().clone();
         Self { hosted, interrupts, sink }

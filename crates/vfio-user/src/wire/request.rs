@@ -1,6 +1,6 @@
 //! What a client asks for, decoded from the payloads of its commands.
 
-use super::{Command, Fields, MAX_DATA_LEN, Refusal, Shape, VersionRequest};
+use super::{Command, Fields, MAX_DATA_LEN, Payload, Refusal, Shape, VersionRequest};
 use vioduct_virtqueue::Access as DmaAccess;
 
 /// A command of a client's.
@@ -52,7 +52,16 @@ pub(crate) enum DmaUnmap {
 
 impl DmaUnmap {
     /// The flag that asks for it.
-    pub(crate) const ALL: u32 = 1 << 1;
+    const ALL: u32 = 1 << 1;
+
+    /// The payload that asks for it, and that of the reply.
+    pub(crate) fn encode(self) -> Vec<u8> {
+        let (flags, address, len) = match self {
+            Self::One { address, len } => (0, address, len),
+            Self::All => (Self::ALL, 0, 0),
+        };
+        Payload::default().u32(24).u32(flags).u64(address).u64(len).into_bytes()
+    }
 }
 
 /// An access to a region.
@@ -62,6 +71,13 @@ pub(crate) struct Access {
     pub(crate) region: u32,
     /// In bytes, up to [`MAX_DATA_LEN`].
     pub(crate) count: u32,
+}
+
+impl Access {
+    /// What a request begins with, and its reply.
+    pub(crate) fn encode(self) -> Payload {
+        Payload::default().u64(self.offset).u32(self.region).u32(self.count)
+    }
 }
 
 /// One of many writes in a message, of up to 8 bytes.
@@ -183,9 +199,23 @@ fn query(fields: Fields<'_>, reply_len: u32) -> Option<(u32, u32)> {
     Some((argsz, fields.u32()?))
 }
 
+const READABLE: u32 = 1 << 0;
+const WRITEABLE: u32 = 1 << 1;
+
+impl DmaMap {
+    /// The payload that asks for it.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let flags = match self.access {
+            DmaAccess::Read => READABLE,
+            DmaAccess::Write => WRITEABLE,
+            DmaAccess::ReadWrite => READABLE | WRITEABLE,
+        };
+        let head = Payload::default().u32(32).u32(flags);
+        head.u64(self.offset).u64(self.address).u64(self.len).into_bytes()
+    }
+}
+
 fn dma_map(fields: Fields<'_>) -> Option<DmaMap> {
-    const READABLE: u32 = 1 << 0;
-    const WRITEABLE: u32 = 1 << 1;
     let (_, mut fields) = with_room(fields, 32)?;
     let access = match fields.u32()? {
         READABLE => DmaAccess::Read,
@@ -208,13 +238,32 @@ fn dma_unmap(fields: Fields<'_>) -> Option<DmaUnmap> {
     }
 }
 
+const DATA_NONE: u32 = 1 << 0;
+const DATA_BOOL: u32 = 1 << 1;
+const DATA_EVENTFD: u32 = 1 << 2;
+const MASK: u32 = 1 << 3;
+const UNMASK: u32 = 1 << 4;
+const TRIGGER: u32 = 1 << 5;
+
+impl SetIrqs {
+    /// The payload that asks for it.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let action = match self.action {
+            IrqAction::Mask => MASK,
+            IrqAction::Unmask => UNMASK,
+            IrqAction::Trigger => TRIGGER,
+        };
+        let (data, bytes) = match &self.data {
+            IrqData::None => (DATA_NONE, &[][..]),
+            IrqData::Bool(bytes) => (DATA_BOOL, &bytes[..]),
+            IrqData::EventFds => (DATA_EVENTFD, &[][..]),
+        };
+        let head = Payload::default().u32(20 + bytes.len() as u32).u32(action | data);
+        head.u32(self.index).u32(self.start).u32(self.count).bytes(bytes).into_bytes()
+    }
+}
+
 fn set_irqs(fields: Fields<'_>, payload_len: usize) -> Option<SetIrqs> {
-    const DATA_NONE: u32 = 1 << 0;
-    const DATA_BOOL: u32 = 1 << 1;
-    const DATA_EVENTFD: u32 = 1 << 2;
-    const MASK: u32 = 1 << 3;
-    const UNMASK: u32 = 1 << 4;
-    const TRIGGER: u32 = 1 << 5;
     let (argsz, mut fields) = with_room(fields, 20)?;
     let (flags, index, start, count) = (fields.u32()?, fields.u32()?, fields.u32()?, fields.u32()?);
     let action = match flags & !(DATA_NONE | DATA_BOOL | DATA_EVENTFD) {

@@ -1,6 +1,6 @@
 //! VERSION: the first message of a client, and the capabilities of both ends.
 
-use super::{Fields, MAX_DATA_LEN, OFFERED_FDS};
+use super::{Fields, MAX_DATA_LEN, MAX_FDS, OFFERED_FDS};
 use crate::dma::MAX_MAPPINGS;
 use serde::{Deserialize, Serialize};
 
@@ -106,6 +106,39 @@ impl VersionRequest {
     }
 }
 
+/// The payload by which a client proposes: what it can do, and that it knows of twin sockets.
+pub(crate) fn version_request() -> Vec<u8> {
+    payload(Capabilities {
+        max_msg_fds: MAX_FDS as u64,
+        twin_socket: Some(TwinSocketCapability { supported: true, fd_index: None }),
+        ..Capabilities::default()
+    })
+}
+
+/// What a server can do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct VersionReply {
+    pub(crate) capabilities: Capabilities,
+    /// Which of the reply's descriptors is a socket for commands of the server's.
+    pub(crate) twin_socket: Option<usize>,
+}
+
+impl VersionReply {
+    /// `None` for what a client cannot have asked for, as of a request.
+    pub(crate) fn decode(payload: &[u8]) -> Option<Self> {
+        let VersionRequest { capabilities } = VersionRequest::decode(Fields::new(payload))?;
+        let twin = capabilities.twin_socket.filter(|twin| twin.supported);
+        let index = twin.map(|twin| usize::try_from(twin.fd_index?).ok());
+        Some(Self {
+            capabilities,
+            twin_socket: match index {
+                None => None,
+                Some(index) => Some(index?),
+            },
+        })
+    }
+}
+
 /// The payload of the reply. The minor version is 0, which every client of the same major version speaks.
 pub(crate) fn version_reply(client: &Capabilities, twin_socket: TwinSocket) -> Vec<u8> {
     let capabilities = Capabilities {
@@ -120,6 +153,10 @@ pub(crate) fn version_reply(client: &Capabilities, twin_socket: TwinSocket) -> V
             TwinSocket::Absent => None,
         },
     };
+    payload(capabilities)
+}
+
+fn payload(capabilities: Capabilities) -> Vec<u8> {
     let json = serde_json::to_vec(&VersionData { capabilities })
         .expect("invariant: numbers and booleans have a JSON form");
     [&MAJOR.to_ne_bytes()[..], &MINOR.to_ne_bytes(), &json, &[0]].concat()

@@ -2,6 +2,8 @@
 #![allow(dead_code, clippy::unwrap_used)]
 
 pub(crate) mod bus;
+pub(crate) mod fake;
+pub(crate) mod plugged;
 pub(crate) mod states;
 
 use rustix::net::{
