@@ -6,6 +6,7 @@ mod args;
 mod device;
 mod doctor;
 mod guests;
+mod host;
 mod lab;
 mod labs;
 mod nearest;

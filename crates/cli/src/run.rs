@@ -6,6 +6,7 @@ mod devices;
 
 use crate::Failure;
 use crate::args::{MachineOptions, SandboxSwitch};
+use crate::host::usable_kvm;
 use crate::labs::failed;
 use console::Console;
 use vioduct_machine::sandbox::Confinement;
@@ -13,6 +14,7 @@ use vioduct_machine::{BootSources, Builder, Outcome, Pages, Parts};
 
 /// Boots a guest and runs it until it is switched off or stopped; one that wants to start again does.
 pub(crate) fn run(options: &MachineOptions) -> Result<(), Failure> {
+    usable_kvm()?;
     // Before there is another thread: that would not be confined.
     let confinement = match options.sandbox {
         SandboxSwitch::On => Some(confined::enter(options)?),

@@ -153,6 +153,18 @@ fn the_doctor_has_a_line_for_each_thing_and_a_remedy_for_what_is_missing() {
     assert_eq!(stdout(&vioduct(&["doctor"])).lines().count(), names.len());
 }
 
+/// Where KVM runs guests there is nothing to refuse: the tests on an emulated host run them.
+#[test]
+fn a_host_without_kvm_is_told_what_to_do_instead() {
+    let findings = json(&["doctor", "--json"]);
+    let is_usable = |found: &Value| found["name"] == "kvm" && found["state"] == "ok";
+    let usable = findings.as_array().unwrap().iter().any(is_usable);
+    let output = vioduct(&["run", "--kernel", "/nonexistent/kernel"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let hint = if usable { "/nonexistent/kernel" } else { "cargo xtask rig kvm" };
+    assert!(stderr(&output).contains(hint), "{}", stderr(&output));
+}
+
 #[test]
 fn a_reader_that_goes_away_is_no_panic() {
     let mut child = Command::new(env!("CARGO_BIN_EXE_vioduct"))

@@ -7,11 +7,11 @@ use super::machine::Booted;
 use super::served::{Counts, workers};
 use crate::Failure;
 use crate::args::Transport;
+use crate::host::usable_kvm;
 use crate::labs::{ServerProcess, Setup, failed};
 use std::path::Path;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
-use vioduct_machine::probe::{Verdict, probe};
 use vioduct_machine::{BootSources, Builder, MachineError, Pages, Parts};
 use vioduct_pci_demo::PciDemo;
 use vioduct_vhost_user::{Frontend, Patience, SharedRegion};
@@ -31,11 +31,7 @@ pub(super) fn boot(
     limit: Duration,
     received: Sender<String>,
 ) -> Result<Booted, Failure> {
-    if let verdict @ (Verdict::OnlyOpens(_) | Verdict::Unavailable(_)) = probe() {
-        return Err(Failure::Failed(format!(
-            "this host's KVM runs no guests ({verdict}): run --on qemu, --on uml or --on loopback"
-        )));
-    }
+    usable_kvm()?;
     let parts = Parts { processors: 1, ram_bytes: RAM_BYTES, pages: Pages::Small };
     let mut builder = Builder::new(parts).map_err(failed("set up the machine"))?;
     let device_type = lab.device_type();
