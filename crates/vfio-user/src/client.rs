@@ -4,9 +4,11 @@
 //! |---|---|
 //! | `peer` | the server, by what it can be asked for |
 //! | `identity` | what the function is, by its configuration space |
+//! | `doorbells` | [`RemoteDoorbell`]: what is signalled without a message |
 //! | `lines` | interrupts, from the server's eventfds |
 //! | `memory` | the guest's memory: shown to the server, and read and written for it |
 
+mod doorbells;
 mod identity;
 mod lines;
 mod memory;
@@ -16,6 +18,7 @@ use crate::device::{BARS, CONFIG};
 use crate::error::ConnectError;
 use crate::link::{Link, Patience, STOPPED};
 use crate::wire::DeviceInfo;
+pub use doorbells::RemoteDoorbell;
 use identity::{Description, Identity, Reset};
 use lines::{IrqType, Lines};
 use memory::GuestMemory;
@@ -32,6 +35,7 @@ use vioduct_pci::registers::{COMMAND, CONFIG_LEN, MSIX_ENABLE};
 use vioduct_pci::{
     CapabilityAction, CapabilityTouch, Controls, FunctionHost, FunctionSpec, InterruptPin, PciFunction,
 };
+use vioduct_spec::pci::VENDOR_ID;
 use vioduct_virtio_device::{EventFd, MemoryMap, Signal};
 use vioduct_virtio_pci::configuration_action;
 
@@ -74,21 +78,6 @@ pub struct RemoteFunction {
     /// What the server was told last.
     controls: Controls,
     threads: Threads,
-}
-
-/// A place of a BAR that the server has signalled by an eventfd instead of a message. Messages go on to work.
-#[derive(Clone, Debug)]
-pub struct RemoteDoorbell {
-    /// The BAR.
-    pub bar: u8,
-    /// Offset in the BAR, in bytes.
-    pub offset: u64,
-    /// Length in bytes of the writes that count; 0 for any.
-    pub len: u64,
-    /// The value of the writes that count; `None` for any.
-    pub datamatch: Option<u64>,
-    /// What they signal.
-    pub event: Arc<EventFd>,
 }
 
 impl RemoteFunction {
@@ -135,7 +124,7 @@ impl RemoteFunction {
         let Identity { spec, msix_control } = description.identity()?;
         memory.share(&peer).map_err(failed("take the guest's memory"))?;
         let Description { bar_lens, reset, .. } = description;
-        let doorbells = doorbells(&peer, &bar_lens)?;
+        let doorbells = doorbells::ask(&peer, &spec, &bar_lens)?;
         let controls = Controls::default();
         Ok(Self {
             peer,
@@ -270,8 +259,7 @@ impl PciFunction for RemoteFunction {
     }
 
     fn capability_write(&mut self, touch: CapabilityTouch<'_>) -> CapabilityAction {
-        const VIRTIO: u16 = 0x1af4;
-        if self.spec.vendor_id == VIRTIO { configuration_action(touch) } else { CapabilityAction::None }
+        if self.spec.vendor_id == VENDOR_ID { configuration_action(touch) } else { CapabilityAction::None }
     }
 }
 
@@ -340,27 +328,6 @@ fn describe(peer: &Peer) -> Result<Description, ConnectError> {
     let (has_pin, vectors) = (count(IrqType::Intx)? > 0, count(IrqType::Msix)?);
     let reset = if info.flags & DeviceInfo::RESET == 0 { Reset::Absent } else { Reset::Offered };
     Ok(Description { config, bar_lens, has_pin, vectors, reset })
-}
-
-/// A server that has no such places, or does not know of any, refuses.
-fn doorbells(peer: &Peer, bar_lens: &[u64]) -> Result<Vec<RemoteDoorbell>, ConnectError> {
-    let mut doorbells = Vec::new();
-    for (bar, bar_len) in (0u8..).zip(bar_lens).filter(|(_, len)| **len > 0) {
-        let (places, fds) = match peer.io_fds(bar.into()) {
-            Ok(offered) => offered,
-            Err(Trouble::Refused(_)) => continue,
-            Err(trouble) => return Err(failed("offer doorbells")(trouble)),
-        };
-        let events: Vec<_> = fds.into_iter().map(|fd| Arc::new(EventFd::from(fd))).collect();
-        let inside = |at: &RemoteDoorbell| at.offset.checked_add(at.len).is_some_and(|end| end <= *bar_len);
-        let offered = places.iter().filter_map(|place| {
-            let event = events.get(place.fd_index as usize)?.clone();
-            let (offset, len, datamatch) = (place.offset, place.len, place.datamatch);
-            Some(RemoteDoorbell { bar, offset, len, datamatch, event })
-        });
-        doorbells.extend(offered.filter(inside));
-    }
-    Ok(doorbells)
 }
 
 /// Said once for a server, by the thread that listens to it.

@@ -9,7 +9,7 @@ use crate::irqs;
 use crate::link::Link;
 use crate::migration::{MigrationState, Phase};
 use crate::wire::{
-    Access, Answer, Capabilities, DmaMap, DmaUnmap, Feature, Kind, MAX_FDS, Message, Payload, Refusal,
+    Access, Answer, Capabilities, DmaMap, DmaUnmap, Feature, IoFd, Kind, MAX_FDS, Message, Payload, Refusal,
     Request, Shape, SmallWrite, TwinSocket, VersionRequest, version_reply,
 };
 use std::collections::BTreeSet;
@@ -228,14 +228,12 @@ impl<'a> Session<'a> {
     /// An eventfd for each doorbell, as many as the client takes in one message. Where its room is too small, the reply says how
     /// much it takes.
     fn region_io_fds(&mut self, argsz: u32, region: u32, client: Capabilities) -> Result<Reply, Refusal> {
-        const SUB_REGION_LEN: u32 = 40;
-        const DATAMATCH: u32 = 1;
         self.device.region_len(region)?;
         let max_fds = usize::try_from(client.max_msg_fds).unwrap_or(usize::MAX).min(MAX_FDS);
         let doorbells = self.device.function().doorbells().into_iter().enumerate();
         let offered: Vec<_> = doorbells.filter(|(_, at)| u32::from(at.bar) == region).take(max_fds).collect();
         let count = u32::try_from(offered.len()).unwrap_or(u32::MAX);
-        let needed = count.saturating_mul(SUB_REGION_LEN).saturating_add(16);
+        let needed = IoFd::room(count);
         let head = Payload::default().u32(needed).u32(0).u32(region).u32(count);
         if argsz < needed {
             return Ok(head.into());
@@ -249,9 +247,7 @@ impl<'a> Session<'a> {
         }
         self.resume();
         let payload = (0u32..).zip(offered).fold(head, |payload, (fd_index, (_, at))| {
-            let flags = if at.datamatch.is_some() { DATAMATCH } else { 0 };
-            let place = payload.u64(at.offset).u64(at.len.into()).u32(fd_index);
-            place.u32(IOEVENTFD).u32(flags).u32(0).u64(at.datamatch.unwrap_or(0))
+            IoFd { offset: at.offset, len: at.len.into(), fd_index, datamatch: at.datamatch }.encode(payload)
         });
         let fds = fds.into_iter().map(|fd| fd as Arc<dyn AsFd>).collect();
         Ok(Reply { payload: payload.into_bytes(), fds })
@@ -336,8 +332,6 @@ impl<'a> Session<'a> {
 const STOP_COPY: u64 = 1;
 /// States travel in messages of their own; VFIO's data_fd is -1 then.
 const NO_DATA_FD: u32 = u32::MAX;
-/// A kind of sub-region: one whose writes count up an eventfd.
-const IOEVENTFD: u32 = 0;
 
 fn device_info() -> Reply {
     const RESET_AND_PCI: u32 = 3;

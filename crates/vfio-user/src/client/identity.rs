@@ -122,12 +122,11 @@ impl Description {
 
     /// As it is; virtio's access to BARs by configuration space can be written, and is carried out here (virtio 1.3 §4.1.4.9).
     fn vendor(&self, at: u64) -> Result<Capability, ConnectError> {
-        const VIRTIO: u16 = 0x1af4;
         let len = u64::from(self.u8(at + 2));
         let body = self.config.get(at as usize + 3..(at + len) as usize);
         let body = body.ok_or_else(|| unsuitable(format!("its capability at {at:#x} has {len} bytes")))?;
         if let Capability::Vendor { body: own, writable } = vioduct_virtio_pci::configuration_capability()
-            && self.u16(VENDOR_ID) == VIRTIO
+            && self.u16(VENDOR_ID) == vioduct_spec::pci::VENDOR_ID
             && (own.first(), own.len()) == (body.first(), body.len())
         {
             return Ok(Capability::Vendor { body: body.to_vec(), writable });

@@ -1,6 +1,6 @@
-//! What a server replies, decoded from payloads. `None` everywhere is for a reply that no server should give.
+//! What a server replies. Decoded, `None` is everywhere for a reply that no server should give.
 
-use super::Fields;
+use super::{Fields, Payload};
 
 /// Reply to GET_INFO.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -76,7 +76,14 @@ impl IoFd {
 
     /// Room for so many places, in bytes of a reply.
     pub(crate) const fn room(places: u32) -> u32 {
-        Self::HEAD_LEN + places * Self::LEN
+        Self::LEN.saturating_mul(places).saturating_add(Self::HEAD_LEN)
+    }
+
+    /// Adds this one to a reply.
+    pub(crate) fn encode(&self, reply: Payload) -> Payload {
+        let flags = if self.datamatch.is_some() { Self::DATAMATCH } else { 0 };
+        let place = reply.u64(self.offset).u64(self.len).u32(self.fd_index);
+        place.u32(Self::IOEVENTFD).u32(flags).u32(0).u64(self.datamatch.unwrap_or(0))
     }
 
     /// All of a reply, which came with `fds` descriptors.
