@@ -92,6 +92,11 @@ fn child() {
             std::mem::forget(raw);
             std::process::exit(3);
         }
+        "violation" => {
+            crate::sandbox::Sandbox::default().enter().unwrap();
+            let _ = std::net::TcpListener::bind("127.0.0.1:0");
+            panic!("the sandbox lets sockets be made");
+        }
         _ => println!("waiting"),
     }
     loop {
@@ -119,6 +124,15 @@ fn a_process_that_returns_or_panics_puts_the_terminal_back() {
         assert_eq!(status.code(), Some(code), "{ending}");
         assert!(cooked, "{ending}");
     }
+}
+
+#[test]
+fn a_process_that_leaves_its_sandbox_puts_the_terminal_back() {
+    /// What the kernel kills it by.
+    const SIGSYS: i32 = 31;
+    let (status, cooked) = end("violation");
+    assert_eq!(status.signal(), Some(SIGSYS));
+    assert!(cooked);
 }
 
 #[test]
