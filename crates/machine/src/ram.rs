@@ -1,7 +1,7 @@
 //! The guest's RAM: files in memory that other processes can map, below and above the hole.
 
 use crate::layout::{HIGH_RAM, LOW_RAM_END, MAX_RAM};
-use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, ftruncate, memfd_create};
 use std::io;
 use std::sync::Arc;
 use vioduct_virtio_device::{Backing, MapError, MemoryMap, RegionSetup};
@@ -60,6 +60,8 @@ fn huge(len: u64) -> io::Result<Backing> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB;
     let file = memfd_create("guest-ram", flags)?;
     ftruncate(&file, len)?;
+    // All pages now, or the first touch of one that there is not would kill this process.
+    fallocate(&file, FallocateFlags::empty(), 0, len)?;
     Ok(Backing::File { file: Arc::new(file), offset: 0 })
 }
 
@@ -76,6 +78,13 @@ mod tests {
         assert_eq!(regions(64 << 20), [(0, 64 << 20)]);
         assert_eq!(regions(3 << 30), [(0, 3 << 30)]);
         assert_eq!(regions(4 << 30), [(0, 3 << 30), (4 << 30, 1 << 30)]);
+    }
+
+    /// As many as no host has reserved.
+    #[test]
+    fn huge_pages_that_there_are_not_are_an_error() {
+        let refusal = allocate(64 << 30, Pages::Huge).err().unwrap();
+        assert!(refusal.to_string().contains("nr_hugepages"), "{refusal}");
     }
 
     #[test]

@@ -135,6 +135,14 @@ impl Frontend {
         Ok(Self { info, offered, kicks, shared, _watcher: watcher })
     }
 
+    /// Offers no features but these, of those that the server has.
+    #[must_use]
+    pub fn offering(mut self, allowed: Features) -> Self {
+        self.offered = self.offered & (allowed | Features::VERSION_1);
+        self.info.features = self.offered & Features::DEVICE_TYPE;
+        self
+    }
+
     /// Shares this memory from now on, and no other: before the endpoint's memory is replaced. No queue is running.
     ///
     /// # Errors

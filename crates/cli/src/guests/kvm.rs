@@ -4,7 +4,7 @@ use super::Kit;
 use super::boot::Guest;
 use super::labs::GuestLab;
 use super::machine::Booted;
-use super::served::{Counts, workers};
+use super::served::{Counts, offer, workers};
 use crate::Failure;
 use crate::args::Transport;
 use crate::host::usable_kvm;
@@ -47,8 +47,8 @@ pub(super) fn boot(
             let info = lab.model(device_type, &received)?.info();
             let regions = SharedRegion::all_of(builder.ram()).map_err(failed("share the memory"))?;
             let frontend = Frontend::connect(&socket, info, regions, Patience::default());
-            attach(&mut builder, setup, frontend.map_err(failed("attach the device"))?)
-                .map_err(failed("attach the device"))?;
+            let frontend = frontend.map_err(failed("attach the device"))?.offering(offer(setup.ring));
+            attach(&mut builder, setup, frontend).map_err(failed("attach the device"))?;
             ("in another process, over vhost-user", Counts::Elsewhere)
         }
         GuestLab::VirtioDemo | GuestLab::Factorial | GuestLab::Echo => {

@@ -184,9 +184,14 @@ fn tunnel(device: Result<PciDev, SetupError>) -> Result<Tunnel<Workers<PciDev>>,
 
 /// A device's threads, offering the layout that was asked for and not the other.
 pub(super) fn workers(model: Model, ring: Ring) -> Workers<Model> {
+    Workers::new(model).offering(offer(ring))
+}
+
+/// What a device may offer whose queues are to have one layout.
+pub(super) fn offer(ring: Ring) -> Features {
     let all = Features::DEVICE_TYPE | Features::RING | Features::RING_RESET;
-    Workers::new(model).offering(match ring {
+    match ring {
         Ring::Split => all.without(Features::RING_PACKED),
         Ring::Packed => all,
-    })
+    }
 }
