@@ -10,10 +10,12 @@
 //! | [`pci`] | virtio 1.3 §4.1, virtio over PCI |
 //! | [`device_type`] | virtio 1.3 §5, device type numbers |
 //! | [`blk`] | virtio 1.3 §5.2, block devices |
+//! | [`console`] | virtio 1.3 §5.3, consoles |
 //! | [`demo`], [`mod@test`], [`pci_demo`] | devices of this project |
 #![no_std]
 
 pub mod blk;
+pub mod console;
 pub mod demo;
 pub mod device_type;
 pub mod features;

@@ -11,7 +11,7 @@
 //! | [`request_queue`] | [`RequestQueue`]: requests and replies over a virtqueue |
 //! | [`segmentation`] | how a request is cut into descriptors |
 //! | [`config`] | fields of the configuration space, of one generation |
-//! | [`demo`], [`mod@test`], [`entropy`], [`block`] | one driver per device type |
+//! | [`demo`], [`mod@test`], [`entropy`], [`block`], [`console`] | one driver per device type |
 //! | [`pci_demo`] | the driver of a PCI function that is not virtio |
 //! | [`register_window`] | [`RegisterWindow`]: registers at byte offsets; volatile memory, or a model |
 //! | [`dma`] | [`Dma`]: memory that a device may access, and owned [`DmaBuffer`]s |
@@ -28,6 +28,7 @@ extern crate std;
 
 pub mod block;
 pub mod config;
+pub mod console;
 pub mod demo;
 pub mod device;
 pub mod dma;
@@ -47,6 +48,7 @@ pub mod transport;
 pub mod virtqueue;
 
 pub use block::Block;
+pub use console::Console;
 pub use demo::Demo;
 pub use device::{Device, Wanted};
 pub use dma::{Direction, Dma, DmaBuffer, DmaError, DmaRegion};
