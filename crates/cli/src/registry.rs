@@ -4,6 +4,7 @@ use crate::Failure;
 use crate::nearest::unknown;
 use serde::Serialize;
 use vioduct_block::Block;
+use vioduct_console::Console;
 use vioduct_entropy::Entropy;
 use vioduct_pci::PciFunction;
 use vioduct_pci_demo::PciDemo;
@@ -45,6 +46,24 @@ pub(crate) const DEVICES: &[Device] = &[
             ("block-size=512|4096", "the block size shown to the driver (512)"),
         ],
         make: Make::Virtio(|options| Ok(Box::new(Block::from_options(options)?))),
+    },
+    Device {
+        name: "console",
+        is: "virtio console (type 3): output to standard output, a file or a terminal, and input",
+        options: &[
+            ("path=FILE", "output goes to the end of this file, device or FIFO; there is no input"),
+            ("path=pty", "output and input are a new terminal's, which stderr names"),
+            ("path=stdio", "input is stdin (not with `run`, whose serial line has it), output is stdout"),
+            ("cols=N", "width shown to the driver, in characters (80)"),
+            ("rows=N", "height (24)"),
+        ],
+        make: Make::Virtio(|options| {
+            let console = Console::from_options(options)?;
+            if let Some(terminal) = console.terminal() {
+                eprintln!("vioduct: the console is {}", terminal.display());
+            }
+            Ok(Box::new(console))
+        }),
     },
     Device {
         name: "entropy",

@@ -59,6 +59,8 @@ fn it_says_that_it_is_ready_takes_clients_and_ends_well_on_sigterm() {
         ("pci-demo", "vfio-user"),
         ("entropy", "vhost-user"),
         ("block,null=1M", "vhost-user"),
+        ("console", "vhost-user"),
+        ("console,path=stdio", "vfio-user"),
         ("pci-demo", "vhost-user"),
     ] {
         let folder = Folder::new("serve");
@@ -73,6 +75,19 @@ fn it_says_that_it_is_ready_takes_clients_and_ends_well_on_sigterm() {
         assert!(matches!(client.read(&mut [0]), Ok(0) | Err(_)), "{device}: the connection ends");
         assert!(!folder.socket().exists(), "{device}: the socket file is removed");
     }
+}
+
+#[test]
+fn a_console_names_the_terminal_that_it_has_made() {
+    let folder = Folder::new("terminal");
+    let (mut child, line) = serve("console,path=pty", "vfio-user", &folder.socket());
+    assert!(line.starts_with("ready console "), "{line}");
+    let mut named = String::new();
+    BufReader::new(child.stderr.as_mut().unwrap()).read_line(&mut named).unwrap();
+    let name = named.strip_prefix("vioduct: the console is ").unwrap_or_else(|| panic!("{named}"));
+    fs::OpenOptions::new().read(true).write(true).open(name.trim_end()).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
 
 #[test]

@@ -25,23 +25,33 @@ fn sandbox(options: &MachineOptions) -> Result<Sandbox, Failure> {
     for device in &options.device {
         match device.starts_with("vfio-user=") {
             true => sandbox.needs.push(Need::UnixSockets),
-            false => add(&mut sandbox, &registry::find(device)?.1),
+            false => add(&mut sandbox, &registry::find(device)?.1)?,
         }
     }
     Ok(sandbox)
 }
 
-/// Adds what a device uses. `path` is a file in the options of every device that has one, and so are the other two.
-fn add(sandbox: &mut Sandbox, device: &Options) {
+/// Adds what a device uses. `path` is a file in the options of every device that has one, but for two words of consoles, and the
+/// others mean the same everywhere.
+fn add(sandbox: &mut Sandbox, device: &Options) -> Result<(), Failure> {
     if device.text("vhost-user").is_some() {
         sandbox.needs.push(Need::UnixSockets);
     }
-    let Some(path) = device.text("path") else { return };
+    let Some(path) = device.text("path") else { return Ok(()) };
+    match (device.name(), path) {
+        ("console", "stdio") => return Ok(()),
+        ("console", "pty") => {
+            let why = "console: `path=pty`: the sandbox makes no terminals: --sandbox off does without it";
+            return Err(Failure::Usage(why.to_owned()));
+        }
+        _ => {}
+    }
     let access = if device.text("readonly") == Some("on") { Access::ReadOnly } else { Access::ReadWrite };
     sandbox.files.push((PathBuf::from(path), access));
-    if device.text("io") != Some("threads") {
+    if device.name() == "block" && device.text("io") != Some("threads") {
         sandbox.needs.push(Need::IoUring);
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -50,7 +60,7 @@ mod tests {
 
     fn of(device: &str) -> Sandbox {
         let mut sandbox = Sandbox::default();
-        add(&mut sandbox, &Options::parse(device).unwrap());
+        add(&mut sandbox, &Options::parse(device).unwrap()).unwrap();
         sandbox
     }
 
@@ -66,6 +76,16 @@ mod tests {
             Sandbox { files: file(Access::ReadOnly), needs: Vec::new() }
         );
         assert_eq!(of("block,null=1M"), Sandbox::default());
+    }
+
+    #[test]
+    fn a_console_has_its_file_and_makes_no_terminal() {
+        let file = vec![("/log".into(), Access::ReadWrite)];
+        assert_eq!(of("console,path=/log"), Sandbox { files: file, needs: Vec::new() });
+        assert_eq!(of("console,path=stdio"), Sandbox::default());
+        let terminal = Options::parse("console,path=pty").unwrap();
+        let Err(error) = add(&mut Sandbox::default(), &terminal) else { panic!("a terminal is made") };
+        assert!(error.into_message().contains("--sandbox off"));
     }
 
     #[test]

@@ -25,6 +25,10 @@ pub(crate) fn attach(builder: &mut Builder, text: &str) -> Result<(), Failure> {
         return attach_function(builder, Path::new(path));
     }
     let (device, mut options) = registry::find(text)?;
+    if device.name == "console" && options.text("path") == Some("stdio") {
+        let why = "console: `path=stdio`: stdin is the serial line's: leave it out for output alone, or use path=pty";
+        return Err(Failure::Usage(why.to_owned()));
+    }
     let transport = options.take("transport");
     let server = options.take("vhost-user");
     let usage = |error: vioduct_virtio_device::OptionError| Failure::Usage(error.to_string());

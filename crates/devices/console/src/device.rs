@@ -62,7 +62,7 @@ impl Window {
         Size { cols: size as u16, rows: (size >> 16) as u16 }
     }
 
-    /// Shows the driver another size, and tells it so if it knows of sizes (virtio 1.3 §5.3.5).
+    /// Shows the driver another size, and tells it so if it knows of sizes (virtio 1.3 §5.3.6).
     pub fn resize(&self, size: Size) {
         self.store(size);
         self.0.changed.signal();
@@ -136,8 +136,8 @@ impl DeviceModel for Console {
         out.iter_mut().zip(config.iter().skip(offset)).for_each(|(to, from)| *to = *from);
     }
 
-    /// virtio 1.3 §5.3.4: the lowest byte of what is written to `emerg_wr` is output, without queues, and whether or not the driver
-    /// has acknowledged the feature.
+    /// virtio 1.3 §5.3.5.1: the lowest byte of what is written to `emerg_wr` is output, whether or not the driver has acknowledged
+    /// the feature, and without queues.
     fn write_config(&mut self, offset: usize, data: &[u8]) {
         let (console::EMERG_WR, Some(character)) = (offset, data.first()) else { return };
         let mut screen = lock(&self.screen);

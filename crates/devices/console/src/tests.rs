@@ -307,7 +307,7 @@ fn s5_3_4_the_size_is_shown_and_its_changes_are_told() {
 }
 
 #[test]
-fn s5_3_4_an_emergency_write_is_output_without_queues() {
+fn s5_3_5_1_an_emergency_write_is_output_without_queues() {
     let (mut machine, _keyboard, mut screen) = piped(EMERG_WRITE);
     machine.endpoint.reset();
     machine.write_status(vioduct_spec::Status::ACKNOWLEDGE).unwrap();
