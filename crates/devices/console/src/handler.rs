@@ -123,10 +123,14 @@ impl Transmitter {
         let screen = self.screen.clone();
         let mut screen = lock(&screen);
         loop {
-            let progress = self.take_in(&mut screen, io);
             screen.send();
-            if progress? == Progress::None || (self.parked.is_some() && screen.room() == 0) {
-                return Ok(());
+            match self.take_in(&mut screen, io) {
+                Ok(Progress::Some) => {}
+                Ok(Progress::None) => return Ok(()),
+                Err(fault) => {
+                    screen.send();
+                    return Err(fault);
+                }
             }
         }
     }

@@ -4,6 +4,7 @@ use crate::{Console, Line, MAX_BUFFER_BYTES, MAX_UNREAD_BYTES, MAX_UNSENT_BYTES,
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use std::fs::{File, OpenOptions, read_to_string};
 use std::io::{PipeReader, PipeWriter, Read, Write, pipe};
+use std::time::{Duration, Instant};
 use vioduct_spec::console::{CONFIG_LEN, EMERG_WR, EMERG_WRITE, RECEIVE_QUEUE, SIZE, TRANSMIT_QUEUE};
 use vioduct_spec::device_type;
 use vioduct_virtio_device::rig::Rig;
@@ -279,6 +280,45 @@ fn a_terminal_passes_every_byte_both_ways() {
         assert_eq!(shown, *b"a\nb", "neither echoed nor edited");
     }
     healthy(&machine);
+}
+
+/// Works until `done`, which others bring about: the system hands output on to terminals when it likes.
+fn run_until(machine: &mut Machine, mut done: impl FnMut(&mut Machine) -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !done(machine) {
+        run(machine);
+        assert!(Instant::now() < deadline, "it waits for what does not come");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_terminal_that_is_read_slowly_gets_all_and_one_that_is_closed_holds_nothing_up() {
+    let console = from_options("console,path=pty");
+    let name = console.terminal().unwrap().to_owned();
+    let mut machine = machine(console, Features::NONE);
+    let written = pattern(300_000);
+    let mut far = OpenOptions::new().read(true).write(true).open(&name).unwrap();
+    machine.submit(TRANSMIT_QUEUE, &[&written], &[]).unwrap();
+    let _ = machine.kick(TRANSMIT_QUEUE).unwrap();
+    run(&mut machine);
+    assert_eq!(machine.take(TRANSMIT_QUEUE).unwrap(), None, "its reader is waited for");
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut shown = vec![0; written.len()];
+            far.read_exact(&mut shown).unwrap();
+            shown
+        });
+        run_until(&mut machine, |_| reader.is_finished());
+        assert!(reader.join().unwrap() == written);
+    });
+    assert!(machine.take(TRANSMIT_QUEUE).unwrap().is_some());
+    machine.submit(TRANSMIT_QUEUE, &[&written], &[]).unwrap();
+    let _ = machine.kick(TRANSMIT_QUEUE).unwrap();
+    run(&mut machine);
+    assert_eq!(machine.take(TRANSMIT_QUEUE).unwrap(), None);
+    drop(far);
+    run_until(&mut machine, |machine| machine.take(TRANSMIT_QUEUE).unwrap().is_some());
 }
 
 #[test]
