@@ -1,5 +1,6 @@
 //! The device in the smallest machine, its line held by the test: pipes, files, a terminal.
 
+use crate::wire::{Kind, Wire};
 use crate::{Console, Line, MAX_BUFFER_BYTES, MAX_UNREAD_BYTES, MAX_UNSENT_BYTES, Size};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use std::fs::{File, OpenOptions, read_to_string};
@@ -10,6 +11,7 @@ use vioduct_spec::device_type;
 use vioduct_virtio_device::rig::Rig;
 use vioduct_virtio_device::{Backend, DeviceModel, Features, Inline, Options};
 
+const KINDS: [Kind; 2] = [Kind::Own, Kind::Shared];
 const FORMATS: [Features; 2] = [Features::NONE, Features::RING_PACKED];
 const STEPS: usize = 1000;
 
@@ -21,9 +23,21 @@ fn machine(console: Console, features: Features) -> Machine {
 
 /// A device brought up, the writing end of its keyboard, and the reading end of its screen, which does not wait.
 fn piped(features: Features) -> (Machine, PipeWriter, PipeReader) {
+    piped_as(Kind::Own, features)
+}
+
+/// The same over descriptors of this kind: those that are shared block.
+fn piped_as(kind: Kind, features: Features) -> (Machine, PipeWriter, PipeReader) {
     let ((input, keyboard), (screen, output)) = (pipe().unwrap(), pipe().unwrap());
     fcntl_setfl(&screen, fcntl_getfl(&screen).unwrap() | OFlags::NONBLOCK).unwrap();
-    let line = Line::over(Some(input.into()), output.into()).unwrap();
+    let line = match kind {
+        Kind::Shared => Line {
+            input: Some(Wire::new(input.into(), kind)),
+            output: Wire::new(output.into(), kind),
+            terminal: None,
+        },
+        _ => Line::over(Some(input.into()), output.into()).unwrap(),
+    };
     (machine(Console::new(line, Size::default()).unwrap(), features), keyboard, screen)
 }
 
@@ -66,8 +80,8 @@ fn received(machine: &mut Machine, pieces: &[u32]) -> Vec<u8> {
 
 #[test]
 fn s5_3_6_output_is_sent_in_order_whatever_its_pieces() {
-    for format in FORMATS {
-        let (mut machine, _keyboard, mut screen) = piped(format);
+    for (kind, format) in KINDS.into_iter().flat_map(|kind| FORMATS.map(|format| (kind, format))) {
+        let (mut machine, _keyboard, mut screen) = piped_as(kind, format);
         for pieces in [&[&b"one "[..], b"t", b"wo "][..], &[b"three"]] {
             let reply = machine.request_in_pieces(TRANSMIT_QUEUE, pieces, &[]).unwrap();
             assert_eq!(reply.written, 0);
@@ -78,8 +92,8 @@ fn s5_3_6_output_is_sent_in_order_whatever_its_pieces() {
 
 #[test]
 fn s5_3_6_input_waits_for_buffers_and_fills_them_in_order() {
-    for format in FORMATS {
-        let (mut machine, mut keyboard, _screen) = piped(format);
+    for (kind, format) in KINDS.into_iter().flat_map(|kind| FORMATS.map(|format| (kind, format))) {
+        let (mut machine, mut keyboard, _screen) = piped_as(kind, format);
         keyboard.write_all(b"typed before").unwrap();
         run(&mut machine);
         assert_eq!(received(&mut machine, &[1, 4, 1]), b"typed ");
@@ -116,24 +130,26 @@ fn no_more_input_is_taken_than_is_kept() {
 
 #[test]
 fn the_end_of_input_is_no_end_of_the_device() {
-    let (mut machine, mut keyboard, mut screen) = piped(Features::NONE);
-    keyboard.write_all(b"last").unwrap();
-    drop(keyboard);
-    assert_eq!(received(&mut machine, &[100]), b"last");
-    machine.submit(RECEIVE_QUEUE, &[], &[16]).unwrap();
-    let _ = machine.kick(RECEIVE_QUEUE).unwrap();
-    run(&mut machine);
-    assert_eq!(machine.take(RECEIVE_QUEUE).unwrap(), None);
-    machine.request(TRANSMIT_QUEUE, b"still here", 0).unwrap();
-    assert_eq!(seen(&mut screen), b"still here");
-    healthy(&machine);
+    for kind in KINDS {
+        let (mut machine, mut keyboard, mut screen) = piped_as(kind, Features::NONE);
+        keyboard.write_all(b"last").unwrap();
+        drop(keyboard);
+        assert_eq!(received(&mut machine, &[100]), b"last");
+        machine.submit(RECEIVE_QUEUE, &[], &[16]).unwrap();
+        let _ = machine.kick(RECEIVE_QUEUE).unwrap();
+        run(&mut machine);
+        assert_eq!(machine.take(RECEIVE_QUEUE).unwrap(), None);
+        machine.request(TRANSMIT_QUEUE, b"still here", 0).unwrap();
+        assert_eq!(seen(&mut screen), b"still here");
+        healthy(&machine);
+    }
 }
 
 /// Fills the pipe, then what the device keeps, then a buffer in part.
 #[test]
 fn output_that_is_not_read_waits_and_goes_on_in_order() {
-    for format in FORMATS {
-        let (mut machine, _keyboard, mut screen) = piped(format);
+    for (kind, format) in KINDS.into_iter().flat_map(|kind| FORMATS.map(|format| (kind, format))) {
+        let (mut machine, _keyboard, mut screen) = piped_as(kind, format);
         let (mut written, mut used) = (Vec::new(), 0);
         for round in 0..32 {
             let data: Vec<u8> = pattern(10_000).iter().map(|byte| byte ^ round).collect();
