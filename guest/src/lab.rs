@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::Failure;
 use crate::bus;
+use crate::disk;
 use crate::driver_checks::{self, Driver};
 use crate::entropy;
 use crate::kernel_log::KernelLog;
@@ -18,6 +19,7 @@ pub(crate) enum Lab {
     VirtioDemo,
     VirtioTest(u32),
     Entropy,
+    Disk,
     DriverChecks(Driver),
     /// The host stops the device when it is told, and lets it go on.
     InterruptedWait,
@@ -42,6 +44,7 @@ impl Lab {
             },
             ["virtio-test", ..] => Err(Failure::Usage("virtio-test takes one number".into())),
             ["entropy"] => Ok(Self::Entropy),
+            ["disk"] => Ok(Self::Disk),
             ["driver-checks", "pci-demo"] => Ok(Self::DriverChecks(driver_checks::PCI_DEMO)),
             ["driver-checks", "virtio-demo"] => Ok(Self::DriverChecks(driver_checks::VIRTIO_DEMO)),
             ["interrupted-wait"] => Ok(Self::InterruptedWait),
@@ -70,6 +73,7 @@ impl Lab {
                 test(n)
             }
             Self::Entropy => entropy::run(),
+            Self::Disk => disk::run(),
             Self::DriverChecks(driver) => driver_checks::run(driver),
             Self::InterruptedWait => driver_checks::interrupted_wait(driver_checks::VIRTIO_DEMO),
         }

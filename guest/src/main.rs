@@ -1,4 +1,4 @@
-//! The guest's program: `vioduct-guest pci-demo`, `virtio-demo`, `virtio-test N` or `entropy`; and `driver-checks`, which puts a
+//! The guest's program: `vioduct-guest pci-demo`, `virtio-demo`, `virtio-test N`, `entropy` or `disk`; and `driver-checks`, which puts a
 //! driver through what programs with faults do.
 //!
 //! It talks to the guest's drivers through their device nodes and says what it wrote and read. Exit status: 0 done,
@@ -7,6 +7,7 @@
 //! where the guest stands for a host (`vioduct.run=/arguments`).
 
 mod bus;
+mod disk;
 mod driver_checks;
 mod entropy;
 mod first_process;
@@ -30,7 +31,7 @@ enum Failure {
 }
 
 const USAGE: &str = "\
-usage: vioduct-guest pci-demo | virtio-demo | virtio-test N | entropy   (N: 0 to 4294967295)
+usage: vioduct-guest pci-demo | virtio-demo | virtio-test N | entropy | disk   (N: 0 to 4294967295)
        vioduct-guest driver-checks pci-demo | driver-checks virtio-demo | interrupted-wait";
 
 fn main() -> ExitCode {

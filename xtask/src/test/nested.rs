@@ -1,5 +1,8 @@
 //! `vioduct` on a host with KVM: on an emulated one, so that it runs where there is none.
 
+use std::fs::File;
+use std::path::PathBuf;
+
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
@@ -97,6 +100,22 @@ const CHECKS: &[Check] = &[
         judge: |output| says(output, &["read 64 bytes of entropy", DONE]),
     },
     Check {
+        name: "a disk is written and read by Linux's own driver",
+        arguments: &[
+            "run",
+            "--kernel",
+            "{kit}/vmlinuz",
+            "--initrd",
+            "{kit}/initramfs-qemu.cpio",
+            "--cmdline",
+            "console=ttyS0 loglevel=5 panic=-1 vioduct.lab=disk",
+            "--device",
+            "block,path={disk}",
+        ],
+        status: 0,
+        judge: |output| says(output, &["wrote 1048576 bytes", "and they are right", DONE]),
+    },
+    Check {
         name: "what is no kernel is refused",
         arguments: &["run", "--kernel", "{kit}/initramfs-qemu.cpio"],
         status: 1,
@@ -140,8 +159,10 @@ impl Check {
     fn run(&self) -> Result<()> {
         let mut output = Vec::new();
         let kit = guest::current()?.display().to_string();
-        let arguments: Vec<String> =
-            self.arguments.iter().map(|argument| argument.replace("{kit}", &kit)).collect();
+        let disk = Disk::make()?;
+        let disk_path = disk.0.display().to_string();
+        let named = |argument: &&str| argument.replace("{kit}", &kit).replace("{disk}", &disk_path);
+        let arguments: Vec<String> = self.arguments.iter().map(named).collect();
         let ended = Run::of(&arguments).on_a_new_host(&mut output)?;
         self.verdict(ended.status, &String::from_utf8_lossy(&output))
     }
@@ -164,6 +185,28 @@ fn host_is_whole(output: &str) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// An empty disk of a guest's, until this is dropped.
+struct Disk(PathBuf);
+
+impl Disk {
+    const LEN: u64 = 16 << 20;
+
+    fn make() -> Result<Self> {
+        let disk = Self(std::env::temp_dir().join(format!("vioduct-disk-{}.img", std::process::id())));
+        File::create(&disk.0)
+            .and_then(|file| file.set_len(Self::LEN))
+            .with_context(|| format!("cannot make {}", disk.0.display()))?;
+        Ok(disk)
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // It may not have been made.
+        let _ = std::fs::remove_file(&self.0);
+    }
 }
 
 /// The lines must be there, in this order.
