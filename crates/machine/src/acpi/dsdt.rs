@@ -51,9 +51,18 @@ fn memory(at: u64, len: u64) -> Memory32Fixed {
     Memory32Fixed::new(read_write, at as u32, len as u32)
 }
 
-/// An input of the IOAPIC that belongs to one device: edge-triggered, active high.
-fn interrupt(gsi: u32) -> Interrupt {
-    let (consumer, edge, active_low, shared) = (true, true, false, false);
+/// How a device drives its wire.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Triggered {
+    Edge,
+    /// As virtio-mmio's is: an event that comes while another is not acknowledged makes no edge, and must not be lost.
+    Level,
+}
+
+/// An input of the IOAPIC that belongs to one device, active high.
+fn interrupt(gsi: u32, triggered: Triggered) -> Interrupt {
+    let (consumer, edge) = (true, triggered == Triggered::Edge);
+    let (active_low, shared) = (false, false);
     Interrupt::new(consumer, edge, active_low, shared, gsi)
 }
 
@@ -137,7 +146,7 @@ impl Aml for OperatingSystemCapabilities {
 /// COM1 (`PNP0501`: a 16550A-compatible port).
 fn serial_line() -> Vec<u8> {
     let ports = ports(SERIAL_PORTS.start, SERIAL_PORTS.len() as u8);
-    let used = resources(&[&ports, &interrupt(SERIAL_GSI)]);
+    let used = resources(&[&ports, &interrupt(SERIAL_GSI, Triggered::Edge)]);
     device("COM1", &EISAName::new("PNP0501"), 0, &[&used])
 }
 
@@ -156,7 +165,7 @@ fn ports(first: u16, count: u8) -> IO {
 /// A virtio-mmio device, by the name that Linux's `virtio_mmio` driver knows (virtio 1.3 §4.2.1 leaves discovery to the platform).
 fn virtio_mmio(window: u32) -> Vec<u8> {
     let registers = memory(MMIO_WINDOWS + u64::from(window) * MMIO_STRIDE, MMIO_STRIDE);
-    let used = resources(&[&registers, &interrupt(MMIO_GSI + window)]);
+    let used = resources(&[&registers, &interrupt(MMIO_GSI + window, Triggered::Level)]);
     device(&format!("V{window:03X}"), &"LNRO0005", window as u8, &[&used])
 }
 

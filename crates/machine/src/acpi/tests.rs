@@ -125,8 +125,8 @@ fn each_window_is_a_device_with_its_registers_and_interrupt() {
         let mut memory = vec![0x86, 9, 0, 1];
         memory.extend((MMIO_WINDOWS as u32 + window * 0x1000).to_le_bytes());
         memory.extend(0x1000u32.to_le_bytes());
-        // Extended interrupt: consumer, edge, active high, exclusive.
-        memory.extend([0x89, 6, 0, 0b0011, 1]);
+        // Extended interrupt: consumer, level, active high, exclusive.
+        memory.extend([0x89, 6, 0, 0b0001, 1]);
         memory.extend((MMIO_GSI + window).to_le_bytes());
         assert!(contains(dsdt, &memory), "window {window}");
         assert!(contains(dsdt, format!("V{window:03X}").as_bytes()));
