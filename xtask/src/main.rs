@@ -9,6 +9,7 @@
 //! - [`mod@guest`]: kernels, drivers and programs for real guests.
 //! - [`mod@rig`]: `vioduct` on a host with KVM, which is emulated where there is none.
 
+mod apt;
 mod bench;
 mod guest;
 mod lint;

@@ -13,7 +13,7 @@ use super::fingerprint::Fingerprint;
 use super::job::Log;
 use super::place::Place;
 use super::plan::Step;
-use crate::process;
+use crate::{apt, process};
 
 /// Where the checkout is in the tree.
 pub(super) const CHECKOUT: &str = "/checkout";
@@ -143,9 +143,5 @@ fn install_on_the_host(log: &Log) -> Result<()> {
         return Ok(());
     }
     eprintln!("guest: this machine lacks {0}: apt-get install {0}", missing.join(" "));
-    // Where the lists are out of date or absent, the package is not found at first.
-    log.run(Command::new("apt-get").args(["install", "-y"]).args(&missing)).or_else(|_| {
-        log.run(Command::new("apt-get").arg("update"))?;
-        log.run(Command::new("apt-get").args(["install", "-y"]).args(&missing))
-    })
+    apt::install(&missing, |command| log.run(command))
 }

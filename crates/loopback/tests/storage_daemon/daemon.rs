@@ -17,10 +17,13 @@ pub(crate) fn is_there() -> bool {
     let found =
         Command::new(PROGRAM).arg("--version").stdout(Stdio::null()).status().is_ok_and(|end| end.success());
     let counts = std::env::var("CI").is_ok_and(|value| value == "true");
-    assert!(found || !counts, "{PROGRAM} is missing: apt-get install qemu-utils");
+    assert!(found || !counts, "{PROGRAM} is missing: apt-get install qemu-utils qemu-system-common");
     if !found {
         // Past the test's captured output, which nobody sees of a test that passes.
-        let _ = writeln!(io::stderr(), "NOT TESTED: {PROGRAM} is missing: apt-get install qemu-utils");
+        let _ = writeln!(
+            io::stderr(),
+            "NOT TESTED: {PROGRAM} is missing: apt-get install qemu-utils qemu-system-common"
+        );
     }
     found
 }
