@@ -11,7 +11,7 @@
 //! | [`device_type`] | virtio 1.3 §5, device type numbers |
 //! | [`blk`] | virtio 1.3 §5.2, block devices |
 //! | [`console`] | virtio 1.3 §5.3, consoles |
-//! | [`demo`], [`mod@test`], [`pci_demo`] | devices of this project |
+//! | [`demo`], [`mod@test`], [`pci_demo`], [`vhost_demo`] | devices of this project |
 #![no_std]
 
 pub mod blk;
@@ -25,6 +25,7 @@ pub mod pci_demo;
 pub mod ring;
 pub mod status;
 pub mod test;
+pub mod vhost_demo;
 
 pub use features::Features;
 pub use status::Status;
