@@ -67,7 +67,8 @@ pub(crate) fn run(options: &Options) -> Result<Outcome> {
         clock: if *icount { Clock::Instructions } else { Clock::Real },
         timeout: Duration::from_secs(*timeout),
     };
-    let status = run.on_a_new_host(&mut std::io::stdout())?.status;
+    let streams = Streams { output: &mut std::io::stdout(), errors: &mut std::io::stderr() };
+    let status = run.on_a_new_host(streams)?.status;
     Ok(if status == 0 { Outcome::Done } else { Outcome::Status(status) })
 }
 
@@ -78,6 +79,12 @@ pub(crate) struct Run {
     files: Vec<(PathBuf, PathBuf)>,
     clock: Clock,
     timeout: Duration,
+}
+
+/// Where what the program prints goes as it comes.
+pub(crate) struct Streams<'a> {
+    pub(crate) output: &'a mut (dyn Write + Send),
+    pub(crate) errors: &'a mut (dyn Write + Send),
 }
 
 impl Run {
@@ -91,8 +98,8 @@ impl Run {
         }
     }
 
-    /// Provides what is needed, starts a host, and waits for the program's end; what that prints goes to `output` as it comes.
-    pub(crate) fn on_a_new_host(&self, output: &mut (dyn Write + Send)) -> Result<Ended> {
+    /// Provides what is needed, starts a host, and waits for the program's end.
+    pub(crate) fn on_a_new_host(&self, streams: Streams<'_>) -> Result<Ended> {
         let kit = guest::provision()?;
         let program = guest::vioduct()?;
         let mut files = Files::for_arguments(&self.arguments)?;
@@ -112,7 +119,7 @@ impl Run {
             timeout: self.timeout,
             folder: folder.path(),
         };
-        machine.run(output)
+        machine.run(streams)
     }
 }
 

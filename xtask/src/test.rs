@@ -29,6 +29,9 @@ pub(crate) struct Options {
     /// How long to fuzz each target, in seconds
     #[arg(long, value_name = "N", default_value_t = 10)]
     fuzz_seconds: u32,
+    /// Of the nested checks, run those whose topic or name holds these words
+    #[arg(long, value_name = "WORDS")]
+    filter: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -66,7 +69,7 @@ impl Step {
             Self::Cargo => suite::run(workspace),
             Self::Labs => labs::run(workspace),
             Self::Guests => guests::run(workspace),
-            Self::Nested => nested::run(),
+            Self::Nested => nested::run(options.filter.as_deref()),
         }
     }
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use super::Streams;
 use crate::tools;
 
 /// The file there that holds the program's arguments, one in a line.
@@ -72,14 +73,15 @@ pub(super) struct Machine<'a> {
 
 impl Machine<'_> {
     /// Boots, shows what the program prints as it comes, and reads what became of it.
-    pub(super) fn run(&self, output: &mut (dyn Write + Send)) -> Result<Ended> {
+    pub(super) fn run(&self, streams: Streams<'_>) -> Result<Ended> {
         let mut command = self.command()?;
         let cannot_start = || format!("cannot start {}", self.emulator.display());
         let mut child = command.spawn().with_context(cannot_start)?;
+        let Streams { output, errors } = streams;
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let in_time = thread::scope(|scope| {
             scope.spawn(|| copy(stdout, output));
-            scope.spawn(|| copy(stderr, &mut std::io::stderr()));
+            scope.spawn(|| copy(stderr, errors));
             wait(&mut child, self.timeout)
         })?;
         if !in_time {
@@ -179,15 +181,16 @@ mod tests {
             timeout,
             folder: folder.path(),
         };
-        let mut output = Vec::new();
-        let ended = machine.run(&mut output);
-        (ended, output)
+        let (mut output, mut errors) = (Vec::new(), Vec::new());
+        let ended = machine.run(Streams { output: &mut output, errors: &mut errors });
+        (ended, [output, errors].concat())
     }
 
     #[test]
     fn the_status_and_the_output_are_the_programs() {
-        let (ended, output) = run("printf 'a\\377b'; echo 7 >status", Duration::from_mins(1));
-        assert_eq!((ended.unwrap().status, output.as_slice()), (7, b"a\xffb".as_slice()));
+        let script = "printf 'a\\377b'; echo why >&2; echo 7 >status";
+        let (ended, output) = run(script, Duration::from_mins(1));
+        assert_eq!((ended.unwrap().status, output.as_slice()), (7, b"a\xffbwhy\n".as_slice()));
     }
 
     #[test]

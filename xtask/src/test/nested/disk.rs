@@ -1,0 +1,8 @@
+//! Disks, and what is on them.
+
+use super::check::Check;
+
+pub(super) const CHECKS: &[Check] =
+    &[Check::guest("a disk is written and read by Linux's own driver", "disk")
+        .with(&["--device", "block,path={disk}"])
+        .saying(&["wrote 1048576 bytes", "and they are right"])];
