@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use vioduct_virtqueue::Memory;
+use vioduct_virtqueue::{IoAddr, Memory};
 
 use crate::{
     BusMaster, CapabilityAction, CapabilityTouch, Controls, FunctionHost, FunctionSpec, PciFunction,
@@ -23,6 +23,12 @@ pub trait DmaFunction: PciFunction {
 
     /// Undoes [`pause`](Self::pause).
     fn resume(&mut self);
+
+    /// Where it reaches for memory whatever it is asked: a virtio device's rings, for instance. A host that knows that some of
+    /// it is about to be mapped again does not resume the function before.
+    fn standing_addresses(&self) -> Vec<IoAddr> {
+        Vec::new()
+    }
 }
 
 /// A function that uses no memory: registers, and nothing else.

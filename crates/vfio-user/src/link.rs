@@ -169,6 +169,15 @@ impl Link {
         self.wait(None, State::next_command).ok_or_else(|| self.end().unwrap_or(STOPPED))
     }
 
+    /// The same, but `None` when nothing has come for so long.
+    pub(crate) fn next_command_within(&self, quiet: Duration) -> Result<Option<Message>, &'static str> {
+        let message = self.wait(Some(Instant::now() + quiet), State::next_command);
+        match self.end() {
+            Some(why) if message.is_none() => Err(why),
+            _ => Ok(message),
+        }
+    }
+
     /// Why the connection has ended, if it has.
     pub(crate) fn end(&self) -> Option<&'static str> {
         self.lock().end

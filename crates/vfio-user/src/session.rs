@@ -9,13 +9,15 @@ use crate::irqs;
 use crate::link::Link;
 use crate::migration::{MigrationState, Phase};
 use crate::wire::{
-    Access, Answer, Capabilities, DmaMap, DmaUnmap, Feature, IoFd, Kind, MAX_FDS, Message, Payload, Refusal,
-    Request, Shape, SmallWrite, TwinSocket, VersionRequest, version_reply,
+    Access as RegionAccess, Answer, Capabilities, DmaMap, DmaUnmap, Feature, IoFd, Kind, MAX_FDS, Message,
+    Payload, Refusal, Request, Shape, SmallWrite, TwinSocket, VersionRequest, version_reply,
 };
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 use vioduct_virtio_device::{EventFd, RateLimit};
+use vioduct_virtqueue::{Access, IoAddr, Memory};
 
 /// A connected client and its device.
 pub(crate) struct Session<'a> {
@@ -33,13 +35,21 @@ pub(crate) struct Session<'a> {
     refusals: RateLimit,
 }
 
-/// Whether the device may work. A client that comes back to a device that a driver left running maps its memory first, piece
-/// by piece; the device waits until the client touches it.
+/// Whether the device may work.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Activity {
+    /// A client that comes back to a device that a driver left running maps its memory first, piece by piece; the device waits until
+    /// the client touches it.
     Settling,
+    /// The client has unmapped what the device cannot do without, rings of a running queue for instance. When the guest changes
+    /// what there is at some address, QEMU unmaps all memory around it and maps it again in other pieces. The device waits until
+    /// the client touches it, or says no more: doorbells ring without a message.
+    Remapping,
     Running,
 }
+
+/// How long a client says nothing that has mapped all that it wanted to map again.
+const REMAPPED: Duration = Duration::from_millis(10);
 
 /// A reply that is no error.
 #[derive(Default)]
@@ -72,8 +82,13 @@ impl<'a> Session<'a> {
     /// Serves until the client goes, or the server stops; why it ended.
     pub(crate) fn run(mut self) -> &'static str {
         let why = loop {
-            match self.link.next_command() {
-                Ok(message) => self.answer(message),
+            let next = match self.activity {
+                Activity::Remapping => self.link.next_command_within(REMAPPED),
+                Activity::Settling | Activity::Running => self.link.next_command().map(Some),
+            };
+            match next {
+                Ok(Some(message)) => self.answer(message),
+                Ok(None) => self.settle(),
                 Err(why) => break why,
             }
         };
@@ -192,12 +207,17 @@ impl<'a> Session<'a> {
         &mut self,
         change: impl FnOnce(&mut Mappings) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
-        if self.activity == Activity::Settling {
+        if self.activity != Activity::Running {
             return change(&mut self.mappings);
         }
         self.device.function().pause();
         let outcome = change(&mut self.mappings);
-        self.device.function().replace_memory(self.mappings.memory());
+        let memory = self.mappings.memory();
+        let lacks = |at: IoAddr| memory.region(at).is_none() && !memory.reaches(at, 1, Access::Read);
+        if self.device.function().standing_addresses().into_iter().any(lacks) {
+            self.activity = Activity::Remapping;
+        }
+        self.device.function().replace_memory(memory);
         self.resume();
         outcome
     }
@@ -209,9 +229,9 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// The client touches the device: what it wanted to map at first is mapped.
+    /// The client touches the device: what it wanted to map before is mapped.
     fn settle(&mut self) {
-        if self.activity == Activity::Settling {
+        if self.activity != Activity::Running {
             self.activity = Activity::Running;
             self.device.function().replace_memory(self.mappings.memory());
             self.resume();
@@ -258,14 +278,14 @@ impl<'a> Session<'a> {
         Ok(Payload::default().u32(16).u32(flags).u32(index).u32(count).into())
     }
 
-    fn region_read(&mut self, access: Access) -> Result<Reply, Refusal> {
+    fn region_read(&mut self, access: RegionAccess) -> Result<Reply, Refusal> {
         self.settle();
         let mut data = vec![0; access.count as usize];
         self.device.read(access.region, access.offset, &mut data)?;
         Ok(access.encode().bytes(&data).into())
     }
 
-    fn region_write(&mut self, access: Access, data: &[u8]) -> Result<Reply, Refusal> {
+    fn region_write(&mut self, access: RegionAccess, data: &[u8]) -> Result<Reply, Refusal> {
         self.settle();
         self.device.write(access.region, access.offset, data)?;
         Ok(access.encode().into())

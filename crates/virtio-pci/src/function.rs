@@ -10,8 +10,8 @@ use vioduct_pci::{
 };
 use vioduct_spec::pci::{LAST_DEVICE_ID, MODERN_DEVICE_ID, NO_VECTOR, VENDOR_ID, cap};
 use vioduct_spec::{Features, Status, device_type, ring};
-use vioduct_virtio_device::{Backend, DeviceInfo, Endpoint, RateLimit, StatusWrite};
-use vioduct_virtqueue::Memory;
+use vioduct_virtio_device::{Area, Backend, DeviceInfo, Endpoint, RateLimit, StatusWrite};
+use vioduct_virtqueue::{IoAddr, Memory};
 
 use crate::SetupError;
 use crate::common_config::{Generation, Selectors};
@@ -287,6 +287,16 @@ impl<B: Backend> DmaFunction for VirtioPci<B> {
 
     fn resume(&mut self) {
         self.resume();
+    }
+
+    /// The rings of the queues that are enabled.
+    fn standing_addresses(&self) -> Vec<IoAddr> {
+        let enabled = (0..self.endpoint.queue_count()).filter(|q| self.endpoint.queue_enabled(*q));
+        let areas = |q| {
+            [Area::Descriptor, Area::Driver, Area::Device]
+                .map(|area| IoAddr(self.endpoint.queue_address(q, area)))
+        };
+        enabled.flat_map(areas).collect()
     }
 }
 
