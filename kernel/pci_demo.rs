@@ -7,6 +7,7 @@
 //! Unsafe code makes a vendor of a number: the kernel crate knows registered vendors only.
 #![allow(unsafe_code)]
 
+mod node;
 mod spec;
 mod word_device;
 
@@ -16,7 +17,7 @@ use kernel::pci;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 use spec::{Features, pci_demo};
-use word_device::{Node, Word};
+use word_device::{Word, WordNode};
 
 const BAR: u32 = 0;
 const BAR_LEN: usize = pci_demo::BAR0_LEN as usize;
@@ -46,13 +47,13 @@ impl pci::Driver for Driver {
         function.enable_device_mem()?;
         let bar = function.iomap_region_sized::<BAR_LEN>(BAR, c"pci-demo")?;
         let registers = Arc::new(Registers(bar.into_devres()?), GFP_KERNEL)?;
-        Ok(Bound { _node: Node::register(registers)? })
+        Ok(Bound { _node: word_device::register(registers)? })
     }
 }
 
 /// What exists while the function does.
 struct Bound {
-    _node: Pin<KBox<Node<Registers>>>,
+    _node: Pin<KBox<WordNode<Registers>>>,
 }
 
 /// BAR0, as long as the function is there.

@@ -17,3 +17,5 @@ pub(crate) mod features;
 pub(crate) mod pci_demo;
 #[path = "../crates/spec/src/test.rs"]
 pub(crate) mod test;
+#[path = "../crates/spec/src/vhost_demo.rs"]
+pub(crate) mod vhost_demo;

@@ -10,6 +10,7 @@
 //!
 //! Unsafe code places the device table where modpost looks for it.
 
+mod node;
 mod spec;
 mod virtio;
 mod word_device;
@@ -19,7 +20,7 @@ use kernel::sync::atomic::{Atomic, ordering::Relaxed};
 use kernel::sync::{Arc, CondVar};
 use spec::{Features, demo, device_type};
 use virtio::{Device, Driver, IrqLock, Message, Queue, Registration, Setup};
-use word_device::{Node, Word};
+use word_device::{Word, WordNode};
 
 module! {
     type: Module,
@@ -60,7 +61,7 @@ struct Demo {
 
 impl Driver for Demo {
     type Context = Arc<Call>;
-    type Live = Pin<KBox<Node<Self>>>;
+    type Live = Pin<KBox<WordNode<Self>>>;
 
     const NAME: &'static CStr = c"vioduct_virtio_demo";
     const FEATURES: &'static [u32] = &[];
@@ -72,7 +73,7 @@ impl Driver for Demo {
 
     fn start(this: &Arc<Self>, device: &Device<'_>) -> Result<Self::Live> {
         pr_info!("features {:#x}, value {:#x}\n", device.features(), device.config_u32(0));
-        Node::register(this.clone())
+        word_device::register(this.clone())
     }
 
     fn used(&self, queue: &Queue<Arc<Call>>) {

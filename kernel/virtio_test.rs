@@ -10,6 +10,7 @@
 //!
 //! Unsafe code places the device table where modpost looks for it.
 
+mod node;
 mod spec;
 mod virtio;
 mod word_device;
@@ -19,7 +20,7 @@ use kernel::prelude::*;
 use kernel::sync::Arc;
 use spec::{Features, device_type, test};
 use virtio::{Device, Driver, Message, Queue, Registration, Setup};
-use word_device::{Node, Word};
+use word_device::{Word, WordNode};
 
 module! {
     type: Module,
@@ -74,7 +75,7 @@ const CONFIG_ACTUAL: usize = 4;
 
 impl Driver for Test {
     type Context = Request;
-    type Live = Pin<KBox<Node<Self>>>;
+    type Live = Pin<KBox<WordNode<Self>>>;
 
     const NAME: &'static CStr = c"vioduct_virtio_test";
     const FEATURES: &'static [u32] = &[test::F_CAN_PRINT.0.trailing_zeros()];
@@ -94,7 +95,7 @@ impl Driver for Test {
         let pages = device.config_u32(CONFIG_NUM_PAGES);
         device.set_config_u32(CONFIG_ACTUAL, pages);
         pr_info!("features {:#x}, {pages} pages\n", device.features());
-        Node::register(this.clone())
+        word_device::register(this.clone())
     }
 
     fn used(&self, queue: &Queue<Request>) {

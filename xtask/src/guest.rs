@@ -30,6 +30,7 @@ use crate::workspace::Workspace;
 pub(crate) use cpio::{Archive, Permissions};
 use kit::Guest;
 pub(crate) use kit::Kit;
+use modules::Modules;
 use place::Place;
 pub(crate) use program::vioduct;
 use tree::Tree;
@@ -68,15 +69,16 @@ pub(crate) fn provision() -> Result<Kit> {
     let (found, packages) = packages::provision(&place, &tree, made)?;
     let source = kernel_source::provision(&place, &tree, &found, packages)?;
     let (program, built) = program::build(&place, &found, checkout)?;
-    let guest = |prepared: &kernel::Prepared| -> Result<Guest> {
-        let modules = modules::build(&place, &tree, &found, checkout, prepared)?;
-        let initramfs = initramfs::write(&place, &found, prepared.rig, (&program, built), &modules)?;
-        Ok(Guest { kernel: prepared.image.clone(), initramfs, modules: modules.folder })
+    let guest = |prepared: &kernel::Prepared, modules: &Modules| -> Result<Guest> {
+        let initramfs = initramfs::write(&place, &found, prepared.rig, (&program, built), modules)?;
+        Ok(Guest { kernel: prepared.image.clone(), initramfs, modules: modules.folder.clone() })
     };
-    let uml = guest(&kernel::build_uml(&place, &tree, &found, checkout, source)?)?;
+    let uml = kernel::build_uml(&place, &tree, &found, checkout, source)?;
+    let uml = guest(&uml, &modules::build(&place, &tree, &found, checkout, &uml)?)?;
     let stock = kernel::prepare_stock(&place, &tree, &found, source)?;
-    let qemu = guest(&stock)?;
-    let host = host::provision(&place, &tree, &found, &stock, (&program, built))?;
+    let ours = modules::build(&place, &tree, &found, checkout, &stock)?;
+    let qemu = guest(&stock, &ours)?;
+    let host = host::provision(&place, &tree, &found, &stock, &ours, (&program, built))?;
     let emulator = qemu::provision(&place, &tree, &found, packages)?;
     let kit = Kit { found, uml, qemu, host, emulator };
     place.make_current(&kit.found.key())?;

@@ -1,4 +1,5 @@
-//! The guest that stands for a host: the stock kernel with its own KVM, vhost and TAP, in which `vioduct` runs.
+//! The guest that stands for a host: the stock kernel with its own KVM, vhost and TAP and our vhost device, in which `vioduct`
+//! runs.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -8,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use super::initramfs;
 use super::kernel::Prepared;
 use super::kit::Guest;
-use super::modules::{replace, unpack_stock};
+use super::modules::{Modules, modules_in, replace, unpack_stock};
 use super::packages::{Found, IMAGE};
 use super::place::Place;
 use super::plan::Step;
@@ -26,11 +27,12 @@ pub(super) fn provision(
     tree: &Tree,
     found: &Found,
     prepared: &Prepared,
+    ours: &Modules,
     (program, made): (&Path, Step),
 ) -> Result<Guest> {
     let products = place.products(&found.key())?;
     let folder = products.join("modules-host");
-    let inputs = WANTED.iter().fold(prepared.step.inputs, |sum, name| sum.with(name));
+    let inputs = WANTED.iter().fold(ours.step.inputs, |sum, name| sum.with(name));
     let modules = Step { name: "modules-host", title: "the stock kernel's modules for a host", inputs };
     modules.run(place, |log| {
         let (build, release) = (format!("{BUILD}/modules-host"), &found.kernel.release);
@@ -50,9 +52,11 @@ pub(super) fn provision(
                 .arg("--strip-debug")
                 .args(files.iter().map(|file| Path::new(&build).join(file))),
         )?;
-        std::fs::write(outside.join(ORDER), files.join("\n") + "\n")?;
-        let from: Vec<PathBuf> =
-            files.iter().map(String::as_str).chain([ORDER]).map(|file| outside.join(file)).collect();
+        let mut from: Vec<PathBuf> = files.iter().map(|file| outside.join(file)).collect();
+        // Ours last: they need the others.
+        from.extend(modules_in(&ours.for_hosts)?);
+        std::fs::write(outside.join(ORDER), order_of(&from))?;
+        from.push(outside.join(ORDER));
         replace(&folder, &from)
     })?;
     let path = products.join("initramfs-host.cpio");
@@ -85,6 +89,12 @@ fn in_order<'a>(dependencies: &'a str, wanted: &[&str]) -> Result<Vec<&'a str>> 
     Ok(ordered)
 }
 
+/// A file in a line.
+fn order_of(files: &[PathBuf]) -> String {
+    let names = files.iter().filter_map(|file| file.file_name());
+    names.map(|name| name.to_string_lossy().into_owned() + "\n").collect()
+}
+
 /// `kernel/drivers/net/tun` of `kernel/drivers/net/tun.ko.xz`.
 fn without_ending(path: &str) -> &str {
     path.split_once(".ko").map_or(path, |(path, _)| path)
@@ -110,6 +120,11 @@ kernel/drivers/vhost/vhost_net.ko.xz: kernel/drivers/vhost/vhost.ko.xz kernel/dr
         let ordered = in_order(DEPENDENCIES, &["tun", "vhost_net"]).unwrap();
         let names: Vec<&str> = ordered.into_iter().map(stem).collect();
         assert_eq!(names, ["tun", "tap", "vhost_iotlb", "vhost", "vhost_net"]);
+    }
+
+    #[test]
+    fn the_order_is_of_names() {
+        assert_eq!(order_of(&["/a/vhost.ko".into(), "/b/ours.ko".into()]), "vhost.ko\nours.ko\n");
     }
 
     #[test]

@@ -21,11 +21,16 @@ const STOCK: [&str; 3] = [
     "kernel/drivers/virtio/virtio_mmio",
 ];
 
+/// Ours that are of use to a host, and that a guest could not even load.
+const FOR_HOSTS: [&str; 1] = ["vioduct_vhost_demo.ko"];
+
 /// Modules for one kernel.
 #[derive(Debug)]
 pub(super) struct Modules {
     /// The folder with the `.ko` files, free of debug information.
     pub(super) folder: PathBuf,
+    /// The same for a host that has this kernel.
+    pub(super) for_hosts: PathBuf,
     pub(super) step: Step,
 }
 
@@ -43,9 +48,11 @@ pub(super) fn build(
     }
     let rig = prepared.rig;
     let stock: &[&str] = if rig == Rig::Qemu { &STOCK } else { &[] };
-    inputs = stock.iter().fold(inputs, |sum, name| sum.with(name));
+    inputs = stock.iter().chain(&FOR_HOSTS).fold(inputs, |sum, name| sum.with(name));
     let step = Step { name: rig.modules_step(), title: "drivers", inputs };
-    let folder = place.products(&found.key())?.join(format!("modules-{}", rig.name()));
+    let products = place.products(&found.key())?;
+    let folder = products.join(format!("modules-{}", rig.name()));
+    let for_hosts = products.join(format!("modules-{}-for-hosts", rig.name()));
     step.run(place, |log| {
         let build = format!("{BUILD}/modules-{}", rig.name());
         tree.clear(&build)?;
@@ -65,9 +72,12 @@ pub(super) fn build(
         log.run(
             tree.command("strip").arg("--strip-debug").args(files.map(|name| Path::new(&build).join(name))),
         )?;
-        replace(&folder, &built)
+        let is_for_hosts = |file: &PathBuf| FOR_HOSTS.iter().any(|name| file.ends_with(name));
+        let (hosts, guests): (Vec<_>, Vec<_>) = built.into_iter().partition(is_for_hosts);
+        replace(&for_hosts, &hosts)?;
+        replace(&folder, &guests)
     })?;
-    Ok(Modules { folder, step })
+    Ok(Modules { folder, for_hosts, step })
 }
 
 /// Has the files, and nothing else, in a folder.

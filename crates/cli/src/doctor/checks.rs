@@ -6,6 +6,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::process::Command;
 use vioduct_machine::probe::{Verdict, probe};
+use vioduct_spec::vhost_demo;
 
 /// The first QEMU with a vfio-user client.
 const QEMU_WITH_VFIO_USER: (u32, u32) = (10, 1);
@@ -17,6 +18,7 @@ pub(super) fn all() -> Vec<Finding> {
         kvm(),
         node("vhost-net", "/dev/vhost-net", "modprobe vhost_net"),
         node("vhost-vsock", "/dev/vhost-vsock", "modprobe vhost_vsock"),
+        node("vhost-demo", vhost_demo::NODE, "build and load our module: kernel/README.md"),
         node("tun", "/dev/net/tun", "modprobe tun"),
         node("vduse", "/dev/vduse/control", "modprobe vduse (kernel option VDPA_USER)"),
         guest_kit(),

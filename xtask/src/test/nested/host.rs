@@ -13,7 +13,7 @@ pub(super) const CHECKS: &[Check] = &[
 ];
 
 /// What the doctor must find there.
-const WORKING: [&str; 5] = ["kvm", "vhost-net", "vhost-vsock", "tun", "vduse"];
+const WORKING: [&str; 6] = ["kvm", "vhost-net", "vhost-vsock", "vhost-demo", "tun", "vduse"];
 
 fn is_whole(said: &Said) -> Result<()> {
     let findings: Vec<Value> =
