@@ -1,6 +1,5 @@
 //! The command line's grammar.
 
-use crate::guests::Machine;
 use crate::serve::Door;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
@@ -151,7 +150,7 @@ pub(crate) struct RunOptions {
     #[arg(value_name = "LAB")]
     pub(crate) lab: String,
     /// The machine that the lab runs on
-    #[arg(long, value_enum, default_value_t = On::Auto)]
+    #[arg(long, value_enum, default_value_t = On::Loopback)]
     pub(crate) on: On,
     /// The transport of virtio devices
     #[arg(long, value_enum, default_value_t = Transport::Pci)]
@@ -166,7 +165,7 @@ pub(crate) struct RunOptions {
 /// Machines that labs run on.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum On {
-    /// The best that this host can do
+    /// The nearest to a real machine that this host can do: kvm, else uml, else loopback
     Auto,
     /// Our drivers against our devices in this process: no VM, no root
     Loopback,
@@ -176,26 +175,6 @@ pub(crate) enum On {
     Qemu,
     /// Our own machine, on KVM: needs the guest kit
     Kvm,
-}
-
-impl On {
-    /// The machine that boots a guest; none where there is no guest.
-    pub(crate) const fn guests(self) -> Option<Machine> {
-        match self {
-            Self::Auto | Self::Loopback => None,
-            Self::Uml => Some(Machine::Uml),
-            Self::Qemu => Some(Machine::Qemu),
-            Self::Kvm => Some(Machine::Kvm),
-        }
-    }
-
-    /// The machine that is meant, by its name.
-    pub(crate) const fn machine(self) -> &'static str {
-        match self.guests() {
-            None => "loopback",
-            Some(machine) => machine.name(),
-        }
-    }
 }
 
 /// Virtio transports.

@@ -11,14 +11,15 @@ pub(crate) use stage::failed;
 pub(crate) use vhost_demo::ServerProcess;
 
 use crate::Failure;
-use crate::args::{On, Ring, Transport};
+use crate::args::{Ring, Transport};
 use crate::guests::{GuestLab, Machine};
 use crate::report::{Costs, Transcript};
 
 /// What the command line chose.
 #[derive(Clone, Copy)]
 pub(crate) struct Setup {
-    pub(crate) on: On,
+    /// The machine that boots a guest; without one there is no guest.
+    pub(crate) guests: Option<Machine>,
     pub(crate) transport: Transport,
     pub(crate) ring: Ring,
 }
@@ -79,7 +80,7 @@ impl Lab {
     /// Where its device is attached on the machine that was chosen.
     pub(crate) fn place(&self, setup: &Setup) -> Result<Place, Failure> {
         let ring = (self.subject == Subject::Virtio).then_some(setup.ring);
-        let transport = match (setup.on.guests(), self.guest) {
+        let transport = match (setup.guests, self.guest) {
             (Some(machine), Some(lab)) => machine.transport(lab, setup.transport)?,
             _ if ring.is_none() => "pci",
             _ => match setup.transport {
@@ -92,7 +93,7 @@ impl Lab {
 
     /// Runs it on the machine that was chosen.
     pub(crate) fn run(&self, setup: &Setup, place: &Place, out: &mut Transcript) -> Result<Costs, Failure> {
-        match (setup.on.guests(), self.guest, self.run) {
+        match (setup.guests, self.guest, self.run) {
             (Some(machine), Some(lab), _) => lab.run(machine, setup, place, out),
             (None, _, Some(run)) => run(setup, out),
             _ => Err(Failure::Usage(format!("{} runs on {}", self.name, self.machines().join(", ")))),
