@@ -37,10 +37,8 @@ impl DeviceInfo {
 pub enum ConfigAccess {
     /// Writes are ignored.
     ReadOnly,
-    /// Writes within it reach [`DeviceModel::write_config`], from when the driver has found the device (virtio 1.3 §3.1.1).
+    /// Writes within it reach [`DeviceModel::write_config`].
     Writable,
-    /// The same at any time, as virtio 1.3 §5.3.5.1 demands of a console: a kernel writes its last words there before it has a driver.
-    AlwaysWritable,
 }
 
 /// The handlers of a device, each with the queues that it alone serves.
