@@ -189,7 +189,9 @@ impl Backend for Frontend {
 
     fn write_config(&mut self, offset: usize, data: &[u8]) {
         let outcome = self.shared.tell(|session| session.remote()?.write_config(offset, data));
-        if let (Err(error), ConfigAccess::Writable) = (outcome, self.info.config_access) {
+        if let Err(error) = outcome
+            && self.info.config_access != ConfigAccess::ReadOnly
+        {
             tracing::warn!(device = self.info.name, "the configuration is not written: {error}");
         }
     }

@@ -159,21 +159,19 @@ impl<B: Backend> Endpoint<B> {
         }
     }
 
-    /// Writes the configuration space: ignored unless it is writable, the driver has found the device (virtio 1.3 §3.1.1),
-    /// and all of `data` is within.
+    /// Writes the configuration space: ignored unless it is writable at this time ([`ConfigAccess`]) and all of `data` is within.
     pub fn write_config(&mut self, offset: u64, data: &[u8]) {
         let status = self.status();
+        let writable = match self.info.config_access {
+            ConfigAccess::ReadOnly => false,
+            ConfigAccess::Writable => status.contains(Status::DRIVER) && !status.contains(Status::FAILED),
+            ConfigAccess::AlwaysWritable => true,
+        };
         let within = usize::try_from(offset)
             .ok()
             .filter(|start| start.checked_add(data.len()).is_some_and(|end| end <= self.info.config_len));
         match within {
-            Some(start)
-                if self.info.config_access == ConfigAccess::Writable
-                    && status.contains(Status::DRIVER)
-                    && !status.contains(Status::FAILED) =>
-            {
-                self.backend.write_config(start, data);
-            }
+            Some(start) if writable => self.backend.write_config(start, data),
             _ => self.refuse(&"configuration space written where or when it may not be"),
         }
     }

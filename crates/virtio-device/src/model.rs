@@ -37,8 +37,10 @@ impl DeviceInfo {
 pub enum ConfigAccess {
     /// Writes are ignored.
     ReadOnly,
-    /// Writes within it reach [`DeviceModel::write_config`].
+    /// Writes within it reach [`DeviceModel::write_config`], from when the driver has found the device (virtio 1.3 §3.1.1).
     Writable,
+    /// The same at any time, as virtio 1.3 §5.3.5.1 demands of a console: a kernel writes its last words there before it has a driver.
+    AlwaysWritable,
 }
 
 /// The handlers of a device, each with the queues that it alone serves.

@@ -121,7 +121,7 @@ impl DeviceModel for Console {
         DeviceInfo {
             features: console::SIZE | console::EMERG_WRITE,
             config_len: console::CONFIG_LEN,
-            config_access: ConfigAccess::Writable,
+            config_access: ConfigAccess::AlwaysWritable,
             ..DeviceInfo::new(device_type::CONSOLE, "console", vec![Self::QUEUE_SIZE; 2])
         }
     }

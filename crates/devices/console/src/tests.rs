@@ -365,12 +365,20 @@ fn s5_3_4_the_size_is_shown_and_its_changes_are_told() {
 #[test]
 fn s5_3_5_1_an_emergency_write_is_output_without_queues() {
     let (mut machine, _keyboard, mut screen) = piped(EMERG_WRITE);
+    let mut say = |machine: &mut Machine, text: &[u8]| {
+        for character in text {
+            let word = 0xaabb_cc00 | u32::from(*character);
+            machine.endpoint.write_config(EMERG_WR as u64, &word.to_le_bytes());
+        }
+    };
     machine.endpoint.reset();
+    say(&mut machine, b"h");
     machine.write_status(vioduct_spec::Status::ACKNOWLEDGE).unwrap();
+    say(&mut machine, b"e");
     machine.write_status(vioduct_spec::Status::DRIVER).unwrap();
-    for character in b"help" {
-        machine.endpoint.write_config(EMERG_WR as u64, &(0xaabb_cc00 | u32::from(*character)).to_le_bytes());
-    }
+    say(&mut machine, b"l");
+    machine.write_status(vioduct_spec::Status::FAILED).unwrap();
+    say(&mut machine, b"p");
     machine.endpoint.write_config(EMERG_WR as u64 - 4, b"max_");
     assert_eq!(seen(&mut screen), b"help");
     let mut field = [0xee; 4];
