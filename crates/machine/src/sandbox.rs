@@ -22,6 +22,7 @@ use seccompiler::BpfProgram;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread;
 
 /// What the kernel gives access to, beside what every machine needs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,6 +52,9 @@ pub enum SandboxError {
     /// A set of files that the kernel refuses.
     #[error("the system restricts no files (Landlock): {0}")]
     Landlock(landlock::RulesetError),
+    /// There is no thread to try it in.
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
     /// Violations cannot be reported.
     #[error("cannot handle a signal: {0}")]
     Signal(io::Error),
@@ -80,6 +84,24 @@ impl Sandbox {
             seccompiler::apply_filter_all_threads(&filter)?;
         }
         Ok(Confinement { files, facing })
+    }
+
+    /// What becomes of a process that [`enter`](Self::enter)s: a thread of its own does so, and ends.
+    ///
+    /// # Errors
+    /// As for `enter`.
+    pub fn try_out(&self) -> Result<Files, SandboxError> {
+        let enter = || {
+            let files = files::confine(&self.files).map_err(SandboxError::Landlock)?;
+            filters::whole_process(&self.needs)?
+                .iter()
+                .try_for_each(|filter| seccompiler::apply_filter(filter))?;
+            Ok(files)
+        };
+        thread::scope(|scope| {
+            let thread = thread::Builder::new().spawn_scoped(scope, enter).map_err(SandboxError::Thread)?;
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
     }
 }
 

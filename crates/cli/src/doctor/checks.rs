@@ -6,6 +6,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::process::Command;
 use vioduct_machine::probe::{Verdict, probe};
+use vioduct_machine::sandbox::{Files, Sandbox};
 use vioduct_spec::vhost_demo;
 
 /// The first QEMU with a vfio-user client.
@@ -24,6 +25,7 @@ pub(super) fn all() -> Vec<Finding> {
         guest_kit(),
         qemu(),
         huge_pages(),
+        sandbox(),
     ]
 }
 
@@ -75,7 +77,10 @@ fn qemu() -> Finding {
     const PROGRAM: &str = "qemu-system-x86_64";
     let install = "apt-get install qemu-system-x86 (10.1 or later for vfio-user)";
     let Ok(output) = Command::new(PROGRAM).arg("--version").output() else {
-        return Finding::missing("qemu", format!("{PROGRAM} is not installed"), install);
+        return match Kit::load() {
+            Ok(kit) => Finding::ok("qemu", format!("the guest kit's: {}", kit.emulator.display())),
+            Err(_) => Finding::missing("qemu", format!("{PROGRAM} is not installed"), install),
+        };
     };
     let text = String::from_utf8_lossy(&output.stdout);
     let line = text.lines().next().unwrap_or_default();
@@ -105,6 +110,22 @@ fn huge_pages() -> Finding {
             Finding::ok("huge-pages", format!("{free} of {total} free, {kib} KiB each"))
         }
         _ => Finding::missing("huge-pages", "this kernel has none", "a kernel with HUGETLBFS"),
+    }
+}
+
+/// Whether `vioduct run` is confined as it is meant to be.
+fn sandbox() -> Finding {
+    const NAME: &str = "sandbox";
+    match Sandbox::default().try_out() {
+        Ok(Files::Confined) => Finding::ok(NAME, "system calls (seccomp) and files (Landlock) are confined"),
+        Ok(Files::Free) => Finding::limited(
+            NAME,
+            "system calls are confined, and files are not: this kernel has no Landlock, or it is off",
+            "Linux 5.13 or later with `landlock` in the boot option lsm=",
+        ),
+        Err(error) => {
+            Finding::missing(NAME, error.to_string(), "`vioduct run --sandbox off` runs without it")
+        }
     }
 }
 

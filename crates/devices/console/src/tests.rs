@@ -365,7 +365,7 @@ fn s5_3_4_the_size_is_shown_and_its_changes_are_told() {
 #[test]
 fn s5_3_5_1_an_emergency_write_is_output_without_queues() {
     let (mut machine, _keyboard, mut screen) = piped(EMERG_WRITE);
-    let mut say = |machine: &mut Machine, text: &[u8]| {
+    let say = |machine: &mut Machine, text: &[u8]| {
         for character in text {
             let word = 0xaabb_cc00 | u32::from(*character);
             machine.endpoint.write_config(EMERG_WR as u64, &word.to_le_bytes());

@@ -275,3 +275,10 @@ fn only_files_that_were_named_are_opened_and_as_was_said() {
         assert_eq!(end(PROCESS, deed), expected, "{deed}");
     }
 }
+
+#[test]
+fn trying_it_out_confines_nothing_else() {
+    let files = if landlock_is_there() { Files::Confined } else { Files::Free };
+    assert_eq!(Sandbox::default().try_out().unwrap(), files);
+    assert!(std::fs::read("/proc/version").is_ok());
+}
