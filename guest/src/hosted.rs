@@ -1,26 +1,30 @@
 //! Where the guest is the host: `vioduct` runs here, with a `/dev/kvm` of this kernel's.
 //!
 //! What it prints goes out unchanged by ports of virtio-serial, which unlike terminals leave bytes alone, and so does its
-//! exit status; the kernel's log has the console for itself.
+//! exit status; the kernel's log has the console for itself. Of several commands, each one's bytes end with a separator.
+
+mod program;
+mod script;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Command, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use rustix::mount::{MountFlags, mount};
 
 use crate::first_process::complain;
+use program::Server;
+use script::Step;
 
-const PROGRAM: &str = "/bin/vioduct";
 /// Ports appear as the host's messages about them are handled, beside what the first process does.
 const PATIENCE: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(2);
 /// What a shell says of a program that it cannot start.
 const NOT_STARTED: u8 = 127;
+/// Ends what a command printed where another one follows: ASCII's record separator.
+const SEPARATOR: &[u8] = b"\x1e";
 /// Beside those that every guest has: terminals and shared memory of programs.
 const FILE_SYSTEMS: [(&str, &str); 2] = [("devpts", "/dev/pts"), ("tmpfs", "/dev/shm")];
 
@@ -47,46 +51,59 @@ impl Port {
     }
 }
 
-/// Runs the program with the arguments that a file holds, one in a line, and tells the host how it ended.
-pub(crate) fn run(arguments: &Path) -> u8 {
+/// Where what programs print goes, and how they ended.
+struct Streams {
+    output: File,
+    errors: File,
+    status: File,
+}
+
+/// Does what a file says, step by step, and tells the host how each command ended; the answer is the last one's exit status.
+pub(crate) fn run(script: &Path) -> u8 {
     for (kind, place) in FILE_SYSTEMS {
         if let Err(error) = std::fs::create_dir_all(place) {
             eprintln!("vioduct-guest: {place}: {error}");
         }
         complain(kind, mount(kind, place, kind, MountFlags::empty(), None));
     }
-    let status = start(arguments).unwrap_or_else(|error| {
-        eprintln!("vioduct-guest: {PROGRAM}: {error}");
-        NOT_STARTED
+    let steps = std::fs::read_to_string(script).and_then(|text| script::parse(&text));
+    let streams = Port::Output.open().and_then(|output| {
+        Ok(Streams { output, errors: Port::Errors.open()?, status: Port::Status.open()? })
     });
-    if let Err(error) = Port::Status.open().and_then(|mut port| writeln!(port, "{status}")) {
-        eprintln!("vioduct-guest: the port of the exit status: {error}");
-    }
-    status
+    steps.and_then(|steps| streams?.follow(&steps)).unwrap_or_else(|error| {
+        eprintln!("vioduct-guest: {}: {error}", script.display());
+        NOT_STARTED
+    })
 }
 
-fn start(arguments: &Path) -> io::Result<u8> {
-    let arguments = std::fs::read_to_string(arguments)?;
-    let mut command = Command::new(PROGRAM);
-    command.args(arguments.lines()).stdin(Stdio::null());
-    command.stdout(Port::Output.open()?).stderr(Port::Errors.open()?);
-    command.status().map(number)
-}
-
-/// An exit status as a shell has it: 128 and the signal where one ended the program.
-fn number(status: ExitStatus) -> u8 {
-    let number = status.code().or_else(|| Some(128 + status.signal()?));
-    number.and_then(|number| u8::try_from(number).ok()).unwrap_or(NOT_STARTED)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_exit_status_is_a_shells() {
-        assert_eq!(number(ExitStatus::from_raw(2 << 8)), 2);
-        assert_eq!(number(ExitStatus::from_raw(0)), 0);
-        assert_eq!(number(ExitStatus::from_raw(9)), 137);
+impl Streams {
+    fn follow(&mut self, steps: &[Step]) -> io::Result<u8> {
+        let mut last = None;
+        let mut servers = Vec::new();
+        let mut obstacle = Ok(());
+        for step in steps {
+            let done = match step {
+                Step::Empty { path, len } => File::create(path).and_then(|file| file.set_len(*len)),
+                Step::Beside { words, ready } => {
+                    Server::start(words, ready, &self.errors).map(|server| servers.push(server))
+                }
+                Step::Run(command) => {
+                    if last.is_some() {
+                        self.output.write_all(SEPARATOR)?;
+                        self.errors.write_all(SEPARATOR)?;
+                    }
+                    let ended = std::mem::replace(&mut obstacle, Ok(()));
+                    let ended = ended.and_then(|()| command.run(&self.output, &self.errors));
+                    let status =
+                        ended.or_else(|error| writeln!(self.errors, "{error}").map(|()| NOT_STARTED))?;
+                    servers.clear();
+                    writeln!(self.status, "{status}")?;
+                    last = Some(status);
+                    continue;
+                }
+            };
+            obstacle = obstacle.and(done);
+        }
+        last.ok_or_else(|| io::Error::other("it names no command"))
     }
 }

@@ -4,6 +4,7 @@
 //! `/dev/vhost-net`, `/dev/vhost-vsock`, `/dev/net/tun` and VDUSE there. What the program prints comes out as it is, and its exit
 //! status is this task's.
 
+mod command;
 mod files;
 mod machine;
 
@@ -16,9 +17,9 @@ use clap::{Args, Subcommand};
 
 use crate::Outcome;
 use crate::guest::{self, Kit};
+pub(crate) use command::{Command, Signal};
 use files::Files;
-use machine::Clock;
-pub(crate) use machine::Ended;
+use machine::{Clock, Ended};
 
 /// The command line of `rig`.
 #[derive(Debug, Args)]
@@ -44,6 +45,9 @@ struct Kvm {
     /// Have a file of this machine on the host; those that ARGS name are there at the same path
     #[arg(long = "file", value_name = "HOST=GUEST", value_parser = placed)]
     files: Vec<(PathBuf, PathBuf)>,
+    /// Run `vioduct WORDS` beside, such as `serve entropy --vhost-user /run/e`, and wait until it serves
+    #[arg(long, value_name = "WORDS")]
+    beside: Vec<String>,
     /// What `vioduct` is told
     #[arg(last = true, value_name = "ARGS")]
     arguments: Vec<String>,
@@ -60,49 +64,80 @@ fn placed(text: &str) -> Result<(PathBuf, PathBuf)> {
 
 /// Runs the program there, with its streams as this task's.
 pub(crate) fn run(options: &Options) -> Result<Outcome> {
-    let Rig::Kvm(Kvm { icount, timeout, files, arguments }) = &options.rig;
+    let Rig::Kvm(Kvm { icount, timeout, files, beside, arguments }) = &options.rig;
+    let words = |line: &String| line.split_whitespace().map(String::from).collect();
+    let limit = Duration::from_secs(*timeout);
+    let command =
+        Command { beside: beside.iter().map(words).collect(), limit, ..Command::of(arguments.clone()) };
     let run = Run {
-        arguments: arguments.clone(),
         files: files.clone(),
         clock: if *icount { Clock::Instructions } else { Clock::Real },
-        timeout: Duration::from_secs(*timeout),
+        ..Run::of(vec![command])
     };
-    let streams = Streams { output: &mut std::io::stdout(), errors: &mut std::io::stderr() };
-    let status = run.on_a_new_host(streams)?.status;
-    Ok(if status == 0 { Outcome::Done } else { Outcome::Status(status) })
+    let ended = run.on_a_new_host(&mut std::io::stdout(), &mut std::io::stderr())?;
+    match ended.statuses.first() {
+        Some(0) => Ok(Outcome::Done),
+        Some(status) => Ok(Outcome::Status(*status)),
+        None => bail!("{}", ended.last_words),
+    }
 }
 
-/// What runs there, and how.
+/// What runs there, one after the other, and how.
 #[derive(Debug)]
 pub(crate) struct Run {
-    arguments: Vec<String>,
-    files: Vec<(PathBuf, PathBuf)>,
+    pub(crate) commands: Vec<Command>,
+    /// Files of this machine, and where they are there; those that the commands name are there at the same path.
+    pub(crate) files: Vec<(PathBuf, PathBuf)>,
     clock: Clock,
-    timeout: Duration,
 }
 
-/// Where what the program prints goes as it comes.
-pub(crate) struct Streams<'a> {
-    pub(crate) output: &'a mut (dyn Write + Send),
-    pub(crate) errors: &'a mut (dyn Write + Send),
+/// What a command came to.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    /// Its exit status, as a shell has it.
+    pub(crate) status: u8,
+    pub(crate) output: String,
+    pub(crate) errors: String,
 }
+
+/// What the host writes between what one command printed and what the next one did.
+const SEPARATOR: char = '\x1e';
+/// How long the host takes beside its commands, at most.
+const HOSTS_OWN: Duration = Duration::from_mins(1);
 
 impl Run {
-    /// `vioduct` with these arguments and the defaults of the command line.
-    pub(crate) fn of(arguments: &[impl AsRef<str>]) -> Self {
-        Self {
-            arguments: arguments.iter().map(|argument| argument.as_ref().to_owned()).collect(),
-            files: Vec::new(),
-            clock: Clock::Real,
-            timeout: Duration::from_mins(10),
-        }
+    /// These commands, with the defaults of the command line.
+    pub(crate) fn of(commands: Vec<Command>) -> Self {
+        Self { commands, files: Vec::new(), clock: Clock::Real }
     }
 
-    /// Provides what is needed, starts a host, and waits for the program's end.
-    pub(crate) fn on_a_new_host(&self, streams: Streams<'_>) -> Result<Ended> {
+    /// What every command came to, or why there is nothing of it.
+    pub(crate) fn finish(&self) -> Result<Vec<Result<Finished>>> {
+        let (mut output, mut errors) = (Vec::new(), Vec::new());
+        let ended = self.on_a_new_host(&mut output, &mut errors)?;
+        let (output, errors) = (String::from_utf8_lossy(&output), String::from_utf8_lossy(&errors));
+        let (mut outputs, mut errors) = (output.split(SEPARATOR), errors.split(SEPARATOR));
+        let mut next = || {
+            let text = |part: Option<&str>| part.unwrap_or_default().to_owned();
+            (text(outputs.next()), text(errors.next()))
+        };
+        let mut statuses = ended.statuses.iter();
+        let finished = self.commands.iter().map(|_| match (statuses.next(), next()) {
+            (Some(status), (output, errors)) => Ok(Finished { status: *status, output, errors }),
+            (None, (output, errors)) => bail!("{output}{errors}{}", ended.last_words),
+        });
+        Ok(finished.collect())
+    }
+
+    /// Provides what is needed, starts a host, and waits for its end; what the commands print goes out as it comes.
+    fn on_a_new_host(
+        &self,
+        output: &mut (dyn Write + Send),
+        errors: &mut (dyn Write + Send),
+    ) -> Result<Ended> {
         let kit = guest::provision()?;
         let program = guest::vioduct()?;
-        let mut files = Files::for_arguments(&self.arguments)?;
+        let mut files = Files::for_commands(&self.commands)?;
         files.put_kit(&kit)?;
         for (from, to) in &self.files {
             files.put(from, to)?;
@@ -116,10 +151,10 @@ impl Run {
             kernel: &kit.host.kernel,
             initramfs: &initramfs,
             clock: self.clock,
-            timeout: self.timeout,
+            timeout: HOSTS_OWN + self.commands.iter().map(|command| command.limit).sum::<Duration>(),
             folder: folder.path(),
         };
-        machine.run(streams)
+        machine.run(output, errors)
     }
 }
 

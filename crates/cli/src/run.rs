@@ -23,7 +23,11 @@ pub(crate) fn run(options: &MachineOptions) -> Result<(), Failure> {
     let console = Console::open()?;
     loop {
         match boot_once(options, &console, confinement.as_ref())? {
-            Outcome::PowerOff | Outcome::Stopped => return Ok(()),
+            Outcome::PowerOff => return Ok(()),
+            Outcome::Stopped => {
+                eprintln!("vioduct: the guest was stopped");
+                return Ok(());
+            }
             Outcome::Reset => eprintln!("vioduct: the guest starts again"),
             Outcome::Crashed(how) => return Err(Failure::Failed(format!("the guest has crashed: {how}"))),
         }

@@ -6,9 +6,10 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
-use super::machine::ARGUMENTS;
+use super::command::{self, Command};
+use super::machine::SCRIPT;
 use crate::guest::{Archive, Permissions};
 
 /// Folders that programs expect. The root file system is in memory, so these need none of their own.
@@ -21,15 +22,13 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// The program's arguments, and every file of this machine that they name.
-    pub(super) fn for_arguments(arguments: &[String]) -> Result<Self> {
+    /// What is to be run, and every file of this machine that it names.
+    pub(super) fn for_commands(commands: &[Command]) -> Result<Self> {
         let mut files = Self::default();
-        if let Some(argument) = arguments.iter().find(|argument| argument.contains('\n')) {
-            bail!("{argument:?}: an argument for the rig has no line break");
-        }
-        let lines: String = arguments.iter().map(|argument| format!("{argument}\n")).collect();
-        files.files.insert(below_root(ARGUMENTS.as_ref()), (Permissions(0o644), lines.into_bytes()));
-        for path in arguments.iter().flat_map(|argument| paths_in(argument)).filter(|path| path.is_file()) {
+        let script = command::script(commands)?;
+        files.files.insert(below_root(SCRIPT.as_ref()), (Permissions(0o644), script.into_bytes()));
+        let arguments = commands.iter().flat_map(Command::arguments);
+        for path in arguments.flat_map(paths_in).filter(|path| path.is_file()) {
             files.put(path, path)?;
         }
         Ok(files)
@@ -91,8 +90,8 @@ fn below_root(path: &Path) -> PathBuf {
 mod tests {
     use super::*;
 
-    fn words(line: &str) -> Vec<String> {
-        line.split_whitespace().map(String::from).collect()
+    fn command(line: &str) -> [Command; 1] {
+        [Command::of(line.split_whitespace().map(String::from).collect())]
     }
 
     #[test]
@@ -101,13 +100,13 @@ mod tests {
         let disk = folder.path().join("disk.img");
         std::fs::write(&disk, "SECTORS").unwrap();
         let line = format!("run --device blk,path={} --kernel /nonexistent/vmlinuz", disk.display());
-        let bytes = Files::for_arguments(&words(&line)).unwrap().archive();
+        let bytes = Files::for_commands(&command(&line)).unwrap().archive();
         let text = String::from_utf8_lossy(&bytes);
         let at = |what: &str| text.find(what).unwrap_or_else(|| panic!("{what} is not in {text}"));
         let name = disk.display().to_string();
         let name = name.trim_start_matches('/');
         assert!(at("tmp\0") < at(&format!("{name}\0")) && text.contains("SECTORS"), "{text}");
-        assert!(text.contains("--kernel\n/nonexistent/vmlinuz\n") && !text.contains("vmlinuz\0"), "{text}");
+        assert!(text.contains(" --kernel\n /nonexistent/vmlinuz\n") && !text.contains("vmlinuz\0"), "{text}");
     }
 
     #[test]
@@ -115,12 +114,6 @@ mod tests {
         for (path, place) in [("/a/b", "a/b"), ("./a", "a"), ("../../a/../b", "b"), ("/", "")] {
             assert_eq!(below_root(path.as_ref()), Path::new(place), "{path}");
         }
-    }
-
-    #[test]
-    fn an_argument_of_two_lines_is_refused() {
-        let error = Files::for_arguments(&["a\nb".to_string()]).unwrap_err();
-        assert!(error.to_string().contains("line break"), "{error}");
     }
 
     #[test]
@@ -134,7 +127,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (first, path) = (folder.path().join("first"), folder.path().join("both"));
         std::fs::write(&first, "FIRST").unwrap();
-        Files::for_arguments(&words("doctor")).unwrap().append_to(&first, &path).unwrap();
+        Files::for_commands(&command("doctor")).unwrap().append_to(&first, &path).unwrap();
         let bytes = std::fs::read(&path).unwrap();
         assert!(bytes.starts_with(b"FIRST070701") && String::from_utf8_lossy(&bytes).contains("doctor\n"));
     }

@@ -7,13 +7,12 @@ use std::process::{Child, Command, Stdio};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
-use super::Streams;
 use crate::tools;
 
-/// The file there that holds the program's arguments, one in a line.
-pub(super) const ARGUMENTS: &str = "/arguments";
+/// The file there that says what to run.
+pub(super) const SCRIPT: &str = "/script";
 
 /// A machine with AMD's virtualization, which QEMU emulates, and memory for guests in it.
 const HARDWARE: &[&str] = &["-M", "q35", "-cpu", PROCESSOR, "-smp", "2", "-m", "3072"];
@@ -52,11 +51,13 @@ impl Clock {
     }
 }
 
-/// How the program ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Ended {
-    /// Its exit status, as a shell has it.
-    pub(crate) status: u8,
+/// What became of what ran there.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Ended {
+    /// Of each command that ended its exit status, as a shell has it.
+    pub(super) statuses: Vec<u8>,
+    /// Why there are no more, should some be missing.
+    pub(super) last_words: String,
 }
 
 /// What boots, and what it may take.
@@ -72,26 +73,28 @@ pub(super) struct Machine<'a> {
 }
 
 impl Machine<'_> {
-    /// Boots, shows what the program prints as it comes, and reads what became of it.
-    pub(super) fn run(&self, streams: Streams<'_>) -> Result<Ended> {
+    /// Boots, shows what the commands print as it comes, and reads what became of them.
+    pub(super) fn run(
+        &self,
+        output: &mut (dyn Write + Send),
+        errors: &mut (dyn Write + Send),
+    ) -> Result<Ended> {
         let mut command = self.command()?;
         let cannot_start = || format!("cannot start {}", self.emulator.display());
         let mut child = command.spawn().with_context(cannot_start)?;
-        let Streams { output, errors } = streams;
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let in_time = thread::scope(|scope| {
             scope.spawn(|| copy(stdout, output));
             scope.spawn(|| copy(stderr, errors));
             wait(&mut child, self.timeout)
         })?;
-        if !in_time {
-            bail!("no end after {} s; {}", self.timeout.as_secs(), self.last_words());
-        }
-        let status = std::fs::read_to_string(self.folder.join(STATUS)).unwrap_or_default();
-        match status.trim().parse() {
-            Ok(status) => Ok(Ended { status }),
-            Err(_) => bail!("the host ended without the program's exit status; {}", self.last_words()),
-        }
+        let statuses = std::fs::read_to_string(self.folder.join(STATUS)).unwrap_or_default();
+        let statuses = statuses.lines().map_while(|status| status.parse().ok()).collect();
+        let why = match in_time {
+            true => "the host ended without the program's exit status".to_owned(),
+            false => format!("no end after {} s", self.timeout.as_secs()),
+        };
+        Ok(Ended { statuses, last_words: format!("{why}; its console ends:\n{}", self.end_of_log()) })
     }
 
     fn command(&self) -> Result<Command> {
@@ -120,11 +123,11 @@ impl Machine<'_> {
         Ok(command)
     }
 
-    fn last_words(&self) -> String {
+    fn end_of_log(&self) -> String {
         let log = std::fs::read(self.folder.join(LOG)).unwrap_or_default();
         let text = String::from_utf8_lossy(&log);
         let lines: Vec<&str> = text.lines().collect();
-        format!("its console ends:\n{}", lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n"))
+        lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
     }
 }
 
@@ -136,7 +139,7 @@ fn file(name: &str, path: &Path) -> OsString {
 
 /// What the kernel is told: names that it does not know are the first process's environment.
 fn command_line(cache: &Path) -> String {
-    format!("{KERNEL} \"VIODUCT_CACHE={}\" vioduct.run={ARGUMENTS}", cache.display())
+    format!("{KERNEL} \"VIODUCT_CACHE={}\" vioduct.run={SCRIPT}", cache.display())
 }
 
 /// Copies to the end; a reader that is gone must not stop the machine.
@@ -182,7 +185,7 @@ mod tests {
             folder: folder.path(),
         };
         let (mut output, mut errors) = (Vec::new(), Vec::new());
-        let ended = machine.run(Streams { output: &mut output, errors: &mut errors });
+        let ended = machine.run(&mut output, &mut errors);
         (ended, [output, errors].concat())
     }
 
@@ -190,13 +193,13 @@ mod tests {
     fn the_status_and_the_output_are_the_programs() {
         let script = "printf 'a\\377b'; echo why >&2; echo 7 >status";
         let (ended, output) = run(script, Duration::from_mins(1));
-        assert_eq!((ended.unwrap().status, output.as_slice()), (7, b"a\xffbwhy\n".as_slice()));
+        assert_eq!((ended.unwrap().statuses, output.as_slice()), (vec![7], b"a\xffbwhy\n".as_slice()));
     }
 
     #[test]
     fn a_host_that_dies_shows_its_last_words() {
         let (ended, _) = run("echo 'Kernel panic' >log", Duration::from_mins(1));
-        let text = ended.unwrap_err().to_string();
+        let text = ended.unwrap().last_words;
         assert!(
             text.contains("without the program's exit status") && text.ends_with("Kernel panic"),
             "{text}"
@@ -206,14 +209,14 @@ mod tests {
     #[test]
     fn a_host_that_does_not_end_is_stopped() {
         let (ended, _) = run("exec sleep 1000", Duration::from_millis(300));
-        assert!(ended.unwrap_err().to_string().starts_with("no end after"));
+        assert!(ended.unwrap().last_words.starts_with("no end after"));
     }
 
     #[test]
-    fn the_cache_is_in_the_environment_and_the_arguments_in_a_file() {
+    fn the_cache_is_in_the_environment_and_the_script_in_a_file() {
         let line = command_line("/home/a b/.cache/vioduct".as_ref());
         assert!(
-            line.ends_with("HOME=/root \"VIODUCT_CACHE=/home/a b/.cache/vioduct\" vioduct.run=/arguments"),
+            line.ends_with("HOME=/root \"VIODUCT_CACHE=/home/a b/.cache/vioduct\" vioduct.run=/script"),
             "{line}"
         );
     }

@@ -1,38 +1,52 @@
 //! `vioduct` on a host with KVM: on an emulated one, so that it runs where there is none.
 //!
-//! A topic is a table of checks in a file of its own. `cargo xtask test --only nested --filter WORDS` runs those whose topic or name
+//! A topic is a table of checks in a file of its own; they run on one host, one after the other. `cargo xtask test --only nested --filter WORDS` runs those whose topic or name
 //! holds the words.
 
 mod boots;
 mod check;
 mod disk;
 mod host;
+mod hostile;
 mod labs;
 mod refusals;
+mod servers;
 #[cfg(test)]
 mod tests;
 
-use anyhow::Result;
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
 
 use super::{Counts, Place, skip};
 use crate::guest;
+use crate::rig::Run;
 use check::Check;
 
 /// Checks that belong together.
 struct Topic {
     name: &'static str,
     checks: &'static [Check],
+    /// Makes files in a folder, which is `{files}` in the checks' words.
+    files: fn(&Path) -> Result<()>,
 }
 
 const TOPICS: &[Topic] = &[
-    Topic { name: "host", checks: host::CHECKS },
-    Topic { name: "labs", checks: labs::CHECKS },
-    Topic { name: "boots", checks: boots::CHECKS },
-    Topic { name: "disk", checks: disk::CHECKS },
-    Topic { name: "refusals", checks: refusals::CHECKS },
+    Topic::of("host", host::CHECKS),
+    Topic::of("labs", labs::CHECKS),
+    Topic::of("boots", boots::CHECKS),
+    Topic::of("disk", disk::CHECKS),
+    Topic::of("servers", servers::CHECKS),
+    Topic { files: refusals::files, ..Topic::of("refusals", refusals::CHECKS) },
+    Topic { files: hostile::files, ..Topic::of("hostile", hostile::CHECKS) },
 ];
 
 impl Topic {
+    const fn of(name: &'static str, checks: &'static [Check]) -> Self {
+        Self { name, checks, files: |_| Ok(()) }
+    }
+
     /// Those that the filter lets through: all of them when there is none.
     fn chosen(&self, filter: Option<&str>) -> impl Iterator<Item = &'static Check> {
         let whole = filter.is_none_or(|words| self.name.contains(words));
@@ -50,17 +64,9 @@ pub(super) fn run(filter: Option<&str>) -> Result<Counts> {
     }
     let mut counts = Counts::default();
     for topic in TOPICS {
-        for check in topic.chosen(filter) {
-            counts += match check.run() {
-                Ok(()) => {
-                    println!("ok: nested: {}: {}", topic.name, check.name);
-                    Counts::ONE_PASSED
-                }
-                Err(error) => {
-                    println!("FAILED: nested: {}: {}: {error:#}", topic.name, check.name);
-                    Counts::ONE_FAILED
-                }
-            };
+        let checks: Vec<&Check> = topic.chosen(filter).collect();
+        if !checks.is_empty() {
+            counts += topic.run(&checks);
         }
     }
     if counts == Counts::default() {
@@ -68,4 +74,39 @@ pub(super) fn run(filter: Option<&str>) -> Result<Counts> {
         counts += Counts::ONE_FAILED;
     }
     Ok(counts)
+}
+
+impl Topic {
+    fn run(&self, checks: &[&Check]) -> Counts {
+        let start = Instant::now();
+        let mut counts = Counts::default();
+        let verdicts = self.verdicts(checks).unwrap_or_else(|error| vec![Err(error)]);
+        for (check, verdict) in checks.iter().zip(verdicts) {
+            counts += match verdict {
+                Ok(()) => {
+                    println!("ok: nested: {}: {}", self.name, check.name);
+                    Counts::ONE_PASSED
+                }
+                Err(error) => {
+                    println!("FAILED: nested: {}: {}: {error:#}", self.name, check.name);
+                    Counts::ONE_FAILED
+                }
+            };
+        }
+        eprintln!("nested: {}: {:.1} s", self.name, start.elapsed().as_secs_f64());
+        counts
+    }
+
+    /// Runs them on a new host.
+    fn verdicts(&self, checks: &[&Check]) -> Result<Vec<Result<()>>> {
+        let folder = tempfile::tempdir().context("cannot make a folder for temporary files")?;
+        (self.files)(folder.path())?;
+        let (kit, files) = (guest::current()?.display().to_string(), folder.path().display().to_string());
+        let commands: Vec<_> = checks.iter().map(|check| check.on_the_rig(&kit, &files)).collect();
+        for command in &commands {
+            eprintln!("+ vioduct {}", command.arguments.join(" "));
+        }
+        let finished = Run::of(commands).finish()?;
+        Ok(checks.iter().zip(finished).map(|(check, finished)| check.verdict(&finished?)).collect())
+    }
 }

@@ -11,5 +11,29 @@ pub(super) const CHECKS: &[Check] = &[
         .saying(&["16 processors", "ok: a device that comes back works"]),
     Check::guest("Linux's own entropy driver, behind both transports", "entropy")
         .with(&["--device", "entropy", "--device", "entropy,transport=mmio"])
-        .saying(&["read 64 bytes of entropy"]),
+        .saying(&["1 processors", "read 64 bytes of entropy"]),
+    Check::command(
+        "Linux's console on our device, and two processors behind virtio-mmio",
+        &[
+            "run",
+            "--kernel",
+            "{kit}/vmlinuz",
+            "--initrd",
+            "{kit}/initramfs-qemu.cpio",
+            "--cmdline",
+            "console=hvc0 loglevel=5 panic=-1 vioduct.lab=virtio-demo",
+            "--cpus",
+            "2",
+            "--device",
+            "console",
+            "--device",
+            "virtio-demo,transport=mmio",
+        ],
+    )
+    .saying(&[
+        "Linux version",
+        "2 processors",
+        "wrote 0x3333, read 0x3333",
+        "vioduct-guest: exit status 0",
+    ]),
 ];

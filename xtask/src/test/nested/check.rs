@@ -1,14 +1,13 @@
 //! [`Check`]: a command on that host, and what it must come to.
 
-use std::fs::File;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::guest;
-use crate::rig::{Run, Streams};
+use crate::rig::{self, Finished, Signal};
 
-/// Words of a command line. `{kit}` in them is the kit's folder, `{disk}` an empty disk of 16 MiB.
+/// Words of a command line. `{kit}` in them is the kit's folder, and `{files}` that of the files which the topic makes.
 type Words = &'static [&'static str];
 
 /// One command there, and what tells whether it did what it should.
@@ -16,6 +15,12 @@ type Words = &'static [&'static str];
 pub(super) struct Check {
     pub(super) name: &'static str,
     command: Command,
+    /// Servers beside it.
+    beside: &'static [Words],
+    /// Files of zeros, with their lengths in bytes, that are made before.
+    empty: &'static [(&'static str, u64)],
+    /// The signal that it gets once it has printed some words.
+    signal: Option<(Signal, &'static str)>,
     /// The exit status that it must end with.
     status: u8,
     /// What lines of its output must hold, in this order.
@@ -23,7 +28,7 @@ pub(super) struct Check {
     /// The same of its errors.
     errors: Words,
     /// Looks at both.
-    judge: fn(&Said) -> Result<()>,
+    judge: fn(&Finished) -> Result<()>,
 }
 
 /// What `vioduct` is told there.
@@ -35,20 +40,25 @@ enum Command {
     Guest { lab: &'static str, more: Words },
 }
 
-/// What a command printed.
-#[derive(Debug, Default)]
-pub(super) struct Said {
-    pub(super) output: String,
-    pub(super) errors: String,
-}
-
+/// How long a command may take.
+const LIMIT: Duration = Duration::from_mins(4);
 /// What the guest's program says in the end.
 const DONE: &str = "vioduct-guest: exit status 0";
 
 impl Check {
     /// `vioduct` with these words: it must end with status 0.
     pub(super) const fn command(name: &'static str, words: Words) -> Self {
-        Self { name, command: Command::Plain(words), status: 0, output: &[], errors: &[], judge: |_| Ok(()) }
+        Self {
+            name,
+            command: Command::Plain(words),
+            beside: &[],
+            empty: &[],
+            signal: None,
+            status: 0,
+            output: &[],
+            errors: &[],
+            judge: |_| Ok(()),
+        }
     }
 
     /// `vioduct run` with a guest of the kit in which a lab is done.
@@ -58,7 +68,7 @@ impl Check {
 
     /// `vioduct` with these words: it must say why not in one line, with words of which these are a part, and end with status 1.
     pub(super) const fn refusal(name: &'static str, words: Words, why: Words) -> Self {
-        Self::command(name, words).ending(1).complaining(why).judged(Said::is_a_refusal)
+        Self::command(name, words).ending(1).complaining(why).judged(is_a_refusal)
     }
 
     /// With more words for `vioduct`.
@@ -68,6 +78,21 @@ impl Check {
             Command::Guest { lab, more: _ } => Command::Guest { lab, more: words },
         };
         Self { command, ..self }
+    }
+
+    /// With `vioduct` of these words as a server beside, which is ready before and is killed in the end.
+    pub(super) const fn beside(self, servers: &'static [Words]) -> Self {
+        Self { beside: servers, ..self }
+    }
+
+    /// With new files of zeros: paths on the host, and lengths in bytes.
+    pub(super) const fn on_empty(self, files: &'static [(&'static str, u64)]) -> Self {
+        Self { empty: files, ..self }
+    }
+
+    /// It gets a signal once it has printed these words.
+    pub(super) const fn signalled(self, signal: Signal, after: &'static str) -> Self {
+        Self { signal: Some((signal, after)), ..self }
     }
 
     /// It must end with this status.
@@ -86,43 +111,44 @@ impl Check {
     }
 
     /// This must find what it printed right.
-    pub(super) const fn judged(self, judge: fn(&Said) -> Result<()>) -> Self {
+    pub(super) const fn judged(self, judge: fn(&Finished) -> Result<()>) -> Self {
         Self { judge, ..self }
     }
 
-    /// Runs it on a host of its own.
-    pub(super) fn run(&self) -> Result<()> {
-        let disk = Disk::make()?;
-        let arguments =
-            self.arguments(&guest::current()?.display().to_string(), &disk.0.display().to_string());
-        eprintln!("+ vioduct {}", arguments.join(" "));
-        let (mut output, mut errors) = (Vec::new(), Vec::new());
-        let ended = Run::of(&arguments).on_a_new_host(Streams { output: &mut output, errors: &mut errors });
-        let said = Said { output: text(&output), errors: text(&errors) };
-        let ended = ended.with_context(|| said.to_string())?;
-        self.verdict(ended.status, &said)
-    }
-
-    fn arguments(&self, kit: &str, disk: &str) -> Vec<String> {
+    /// The command for the rig, where these folders are the kit's and the files'.
+    pub(super) fn on_the_rig(&self, kit: &str, files: &str) -> rig::Command {
+        let placed = |word: &str| word.replace("{kit}", kit).replace("{files}", files);
         let words = match self.command {
-            Command::Plain(words) => words.iter().map(|word| String::from(*word)).collect(),
-            Command::Guest { lab, more } => guest_arguments(lab, more),
+            Command::Plain(words) => words.iter().map(|word| placed(word)).collect(),
+            Command::Guest { lab, more } => {
+                guest_arguments(lab, more).iter().map(|word| placed(word)).collect()
+            }
         };
-        words.into_iter().map(|word| word.replace("{kit}", kit).replace("{disk}", disk)).collect()
+        rig::Command {
+            beside: self.beside.iter().map(|words| words.iter().map(|word| placed(word)).collect()).collect(),
+            empty: self.empty.iter().map(|(path, len)| (PathBuf::from(path), *len)).collect(),
+            signal: self.signal.map(|(signal, after)| (signal, after.to_owned())),
+            limit: LIMIT,
+            ..rig::Command::of(words)
+        }
     }
 
     /// Whether it came to what it must.
-    pub(super) fn verdict(&self, status: u8, said: &Said) -> Result<()> {
-        if status != self.status {
-            bail!("the exit status is {status} instead of {}; {said}", self.status);
+    pub(super) fn verdict(&self, said: &Finished) -> Result<()> {
+        self.unmet(said).with_context(|| format!("output:\n{}errors:\n{}", said.output, said.errors))
+    }
+
+    fn unmet(&self, said: &Finished) -> Result<()> {
+        if said.status != self.status {
+            bail!("the exit status is {} instead of {}", said.status, self.status);
         }
         let in_the_end: Words = match self.command {
             Command::Guest { .. } if self.status == 0 => &[DONE],
             _ => &[],
         };
-        has_lines(&said.output, &[self.output, in_the_end].concat()).with_context(|| said.to_string())?;
-        has_lines(&said.errors, self.errors).with_context(|| said.to_string())?;
-        (self.judge)(said).with_context(|| said.to_string())
+        has_lines(&said.output, &[self.output, in_the_end].concat())?;
+        has_lines(&said.errors, self.errors)?;
+        (self.judge)(said)
     }
 
     /// What of it a table must have right.
@@ -139,24 +165,12 @@ fn guest_arguments(lab: &str, more: Words) -> Vec<String> {
     words.iter().chain(more).map(|word| String::from(*word)).collect()
 }
 
-impl Said {
-    /// One line, and nothing else.
-    fn is_a_refusal(&self) -> Result<()> {
-        match (self.errors.lines().count(), self.output.as_str()) {
-            (1, "") => Ok(()),
-            _ => bail!("this is not one line of errors alone"),
-        }
+/// One line, and nothing else.
+fn is_a_refusal(said: &Finished) -> Result<()> {
+    match (said.errors.lines().count(), said.output.as_str()) {
+        (1, "") => Ok(()),
+        _ => bail!("this is not one line of errors alone"),
     }
-}
-
-impl std::fmt::Display for Said {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "output:\n{}errors:\n{}", self.output, self.errors)
-    }
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// Lines must hold these words, in this order.
@@ -168,26 +182,4 @@ pub(super) fn has_lines(text: &str, expected: &[&str]) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// An empty disk of a guest's, until this is dropped.
-struct Disk(PathBuf);
-
-impl Disk {
-    const LEN: u64 = 16 << 20;
-
-    fn make() -> Result<Self> {
-        let disk = Self(std::env::temp_dir().join(format!("vioduct-disk-{}.img", std::process::id())));
-        File::create(&disk.0)
-            .and_then(|file| file.set_len(Self::LEN))
-            .with_context(|| format!("cannot make {}", disk.0.display()))?;
-        Ok(disk)
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        // It may not have been made.
-        let _ = std::fs::remove_file(&self.0);
-    }
 }

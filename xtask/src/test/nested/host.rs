@@ -3,7 +3,8 @@
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use super::check::{Check, Said};
+use super::check::Check;
+use crate::rig::Finished;
 
 pub(super) const CHECKS: &[Check] = &[
     Check::command("KVM is usable, and so are its companions", &["doctor", "--json"]).judged(is_whole),
@@ -15,7 +16,7 @@ pub(super) const CHECKS: &[Check] = &[
 /// What the doctor must find there.
 const WORKING: [&str; 6] = ["kvm", "vhost-net", "vhost-vsock", "vhost-demo", "tun", "vduse"];
 
-fn is_whole(said: &Said) -> Result<()> {
+fn is_whole(said: &Finished) -> Result<()> {
     let findings: Vec<Value> =
         serde_json::from_str(&said.output).context("the doctor's report is not JSON")?;
     for name in WORKING {
@@ -42,7 +43,7 @@ mod tests {
 
     #[test]
     fn a_host_is_whole_when_all_of_it_is_ok() {
-        let judge = |output: String| is_whole(&Said { output, ..Said::default() });
+        let judge = |output: String| is_whole(&Finished { status: 0, output, errors: String::new() });
         judge(report("ok")).unwrap();
         for (output, why) in [
             (report("limited"), "kvm is not ok"),

@@ -3,7 +3,8 @@
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use super::check::{Check, Said};
+use super::check::Check;
+use crate::rig::Finished;
 
 pub(super) const CHECKS: &[Check] = &[
     Check::command("virtio-pci, split rings", &["lab", "run", "all", "--on", "kvm", "--json"])
@@ -18,7 +19,7 @@ pub(super) const CHECKS: &[Check] = &[
 /// Labs that run in guests.
 const LABS_IN_GUESTS: usize = 5;
 
-fn are_done(said: &Said) -> Result<()> {
+fn are_done(said: &Finished) -> Result<()> {
     let labs: Vec<Value> = serde_json::from_str(&said.output).context("the labs' report is not JSON")?;
     if labs.len() < LABS_IN_GUESTS {
         bail!("only {} labs have run", labs.len());
@@ -39,7 +40,7 @@ mod tests {
             let lab = format!(r#"{{"lab":"x","on":"kvm","ok":{ok}}}"#);
             format!("[{}]", vec![lab; LABS_IN_GUESTS].join(","))
         };
-        let judge = |output: String| are_done(&Said { output, ..Said::default() });
+        let judge = |output: String| are_done(&Finished { status: 0, output, errors: String::new() });
         judge(report(true)).unwrap();
         assert!(judge(report(false)).is_err() && judge("[]".to_string()).is_err());
     }

@@ -1,5 +1,10 @@
 use super::TOPICS;
-use super::check::{Check, Said, has_lines};
+use super::check::{Check, has_lines};
+use crate::rig::Finished;
+
+fn said(status: u8, output: &str, errors: &str) -> Finished {
+    Finished { status, output: output.to_string(), errors: errors.to_string() }
+}
 
 fn all() -> impl Iterator<Item = &'static Check> {
     TOPICS.iter().flat_map(|topic| topic.checks)
@@ -13,9 +18,8 @@ fn what_is_said_has_an_order() {
 
 #[test]
 fn a_status_that_is_not_the_expected_one_fails() {
-    let said = Said { output: "words".to_string(), ..Said::default() };
     for check in all() {
-        let error = check.verdict(99, &said).unwrap_err().to_string();
+        let error = format!("{:#}", check.verdict(&said(99, "words", "")).unwrap_err());
         assert!(error.contains("is 99 instead of") && error.contains("words"), "{error}");
     }
 }
@@ -29,9 +33,7 @@ fn a_check_that_must_fail_says_by_which_words() {
 #[test]
 fn a_refusal_is_one_line_of_errors_alone() {
     let check = Check::refusal("x", &["run"], &["no kernel"]);
-    let verdict = |output: &str, errors: &str| {
-        check.verdict(1, &Said { output: output.to_string(), errors: errors.to_string() })
-    };
+    let verdict = |output, errors| check.verdict(&said(1, output, errors));
     verdict("", "vioduct: no kernel\n").unwrap();
     for (output, errors) in
         [("", "vioduct: other\n"), ("", "no kernel\nmore\n"), ("x", "no kernel\n"), ("", "")]
@@ -43,7 +45,7 @@ fn a_refusal_is_one_line_of_errors_alone() {
 #[test]
 fn a_guest_must_say_that_all_is_well() {
     let check = Check::guest("x", "entropy").saying(&["read"]);
-    let verdict = |output: &str| check.verdict(0, &Said { output: output.to_string(), ..Said::default() });
+    let verdict = |output| check.verdict(&said(0, output, ""));
     verdict("read 64\nvioduct-guest: exit status 0\n").unwrap();
     assert!(verdict("read 64\n").is_err() && verdict("vioduct-guest: exit status 0\nread\n").is_err());
 }

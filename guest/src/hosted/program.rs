@@ -1,0 +1,163 @@
+//! `vioduct`, run to its end, stopped, or left to serve.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, ChildStdout, Command as Process, ExitStatus, Stdio};
+use std::thread::{self, JoinHandle, sleep};
+use std::time::Instant;
+
+use rustix::process::{Pid, kill_process};
+
+use super::script::Command;
+use super::{NOT_STARTED, POLL};
+
+const PROGRAM: &str = "/bin/vioduct";
+
+fn process(words: &[String]) -> Process {
+    let mut process = Process::new(PROGRAM);
+    process.args(words).stdin(Stdio::null());
+    process
+}
+
+/// A server beside a command; it is killed when this is dropped.
+#[derive(Debug)]
+pub(super) struct Server {
+    child: Child,
+    rest: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Starts it, and waits until it prints these words; all that it prints goes to `errors`.
+    pub(super) fn start(words: &[String], ready: &str, errors: &File) -> io::Result<Self> {
+        let mut process = process(words);
+        let mut child = process.stdout(Stdio::piped()).stderr(errors.try_clone()?).spawn()?;
+        let stdout = child.stdout.take();
+        let mut server = Self { child, rest: None };
+        let mut output = Output { from: stdout, to: errors.try_clone()?, seen: Vec::new() };
+        if !output.copy_until(ready.as_bytes())? {
+            return Err(io::Error::other(format!("a server has ended before it printed `{ready}`")));
+        }
+        server.rest = Some(thread::spawn(move || output.copy_the_rest()));
+        Ok(server)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        // Its pipe is closed: there is an end.
+        self.rest.take().map(JoinHandle::join);
+    }
+}
+
+impl Command {
+    /// Runs it to its end; its exit status as a shell has it. One that takes too long is killed.
+    pub(super) fn run(&self, output: &File, errors: &File) -> io::Result<u8> {
+        let mut process = process(&self.words);
+        process.stderr(errors.try_clone()?);
+        let Some((signal, words)) = &self.signal else {
+            return self.wait(&mut process.stdout(output.try_clone()?).spawn()?);
+        };
+        let mut child = process.stdout(Stdio::piped()).spawn()?;
+        let mut output = Output { from: child.stdout.take(), to: output.try_clone()?, seen: Vec::new() };
+        let (signal, words, pid) = (*signal, words.clone(), Pid::from_child(&child));
+        let copying = thread::spawn(move || {
+            if let Ok(true) = output.copy_until(words.as_bytes()) {
+                // The process is not waited for while there is its output: the number is its own.
+                let _ = kill_process(pid, signal);
+                output.copy_the_rest();
+            }
+        });
+        let status = self.wait(&mut child);
+        // The pipe's other end is closed.
+        let _ = copying.join();
+        status
+    }
+
+    fn wait(&self, child: &mut Child) -> io::Result<u8> {
+        let start = Instant::now();
+        loop {
+            match child.try_wait()? {
+                Some(status) => return Ok(number(status)),
+                None if start.elapsed() > self.limit => child.kill()?,
+                None => {}
+            }
+            sleep(POLL);
+        }
+    }
+}
+
+/// Copies what a program prints.
+#[derive(Debug)]
+struct Output {
+    from: Option<ChildStdout>,
+    to: File,
+    /// All of it so far.
+    seen: Vec<u8>,
+}
+
+impl Output {
+    /// Copies until these words were printed; false when there was an end before.
+    fn copy_until(&mut self, words: &[u8]) -> io::Result<bool> {
+        while !self.seen.windows(words.len()).any(|window| window == words) {
+            if !self.copy()? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn copy_the_rest(&mut self) {
+        while let Ok(true) = self.copy() {
+            self.seen.clear();
+        }
+    }
+
+    /// Copies what there is next; false when there is no more.
+    fn copy(&mut self) -> io::Result<bool> {
+        let mut buffer = [0; 4 << 10];
+        let Some(from) = &mut self.from else { return Ok(false) };
+        let len = from.read(&mut buffer)?;
+        let read = buffer.get(..len).unwrap_or_default();
+        self.seen.extend(read);
+        self.to.write_all(read)?;
+        Ok(len > 0)
+    }
+}
+
+/// An exit status as a shell has it: 128 and the signal where one ended the program.
+fn number(status: ExitStatus) -> u8 {
+    let number = status.code().or_else(|| Some(128 + status.signal()?));
+    number.and_then(|number| u8::try_from(number).ok()).unwrap_or(NOT_STARTED)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exit_status_is_a_shells() {
+        assert_eq!(number(ExitStatus::from_raw(2 << 8)), 2);
+        assert_eq!(number(ExitStatus::from_raw(0)), 0);
+        assert_eq!(number(ExitStatus::from_raw(9)), 137);
+    }
+
+    #[test]
+    fn output_is_copied_to_the_words_and_then_to_its_end() {
+        let mut child =
+            Process::new("sh").args(["-c", "echo one; echo two"]).stdout(Stdio::piped()).spawn().unwrap();
+        let path = std::env::temp_dir().join(format!("vioduct-guest-output-{}", std::process::id()));
+        let to = File::create(&path).unwrap();
+        let mut output = Output { from: child.stdout.take(), to, seen: Vec::new() };
+        assert!(output.copy_until(b"one").unwrap());
+        output.copy_the_rest();
+        assert!(!output.copy_until(b"three").unwrap());
+        child.wait().unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(text, "one\ntwo\n");
+    }
+}

@@ -1,0 +1,114 @@
+//! What is to be done, as the host's end of the rig writes it.
+//!
+//! A step is a line, and a line for each word of its command behind that, each after a blank:
+//!
+//! | line | step |
+//! |---|---|
+//! | `empty BYTES PATH` | make a file of zeros |
+//! | `beside READY` | start a server that the next command needs, and wait until it prints READY |
+//! | `run SECONDS` | run a command, for so long at most |
+//! | `run SECONDS TERM WORDS` | and send it SIGTERM (or another: INT) once it has printed WORDS |
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    Empty { path: PathBuf, len: u64 },
+    Beside { words: Vec<String>, ready: String },
+    Run(Command),
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Command {
+    pub(super) words: Vec<String>,
+    pub(super) limit: Duration,
+    pub(super) signal: Option<(Signal, String)>,
+}
+
+pub(super) fn parse(text: &str) -> io::Result<Vec<Step>> {
+    let mut steps = Vec::new();
+    let mut lines = text.lines().peekable();
+    while let Some(line) = lines.next() {
+        let mut words = Vec::new();
+        while let Some(word) = lines.peek().and_then(|line| line.strip_prefix(' ')) {
+            words.push(word.to_owned());
+            lines.next();
+        }
+        let step = step(line, words);
+        steps.push(step.ok_or_else(|| io::Error::other(format!("`{line}` is no step")))?);
+    }
+    Ok(steps)
+}
+
+fn step(line: &str, words: Vec<String>) -> Option<Step> {
+    let (kind, rest) = line.split_once(' ')?;
+    match kind {
+        "empty" => {
+            let (len, path) = rest.split_once(' ')?;
+            Some(Step::Empty { path: path.into(), len: len.parse().ok()? })
+        }
+        "beside" if !rest.is_empty() => Some(Step::Beside { words, ready: rest.to_owned() }),
+        "run" => {
+            let (seconds, signal) = match rest.split_once(' ') {
+                None => (rest, None),
+                Some((seconds, when)) => (seconds, Some(signal(when)?)),
+            };
+            let limit = Duration::from_secs(seconds.parse().ok()?);
+            Some(Step::Run(Command { words, limit, signal }))
+        }
+        _ => None,
+    }
+}
+
+fn signal(text: &str) -> Option<(Signal, String)> {
+    let (name, words) = text.split_once(' ')?;
+    let signal = match name {
+        "TERM" => Signal::TERM,
+        "INT" => Signal::INT,
+        _ => return None,
+    };
+    (!words.is_empty()).then(|| (signal, words.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_are_read_with_their_words() {
+        let text = "empty 512 /a b\nbeside ready x\n serve\n  y\nrun 9\n run\n \nrun 8 INT at last\n";
+        let words = |words: &[&str]| words.iter().map(|word| String::from(*word)).collect::<Vec<_>>();
+        let command = |words, seconds, signal| {
+            Step::Run(Command { words, limit: Duration::from_secs(seconds), signal })
+        };
+        let expected = [
+            Step::Empty { path: "/a b".into(), len: 512 },
+            Step::Beside { words: words(&["serve", " y"]), ready: "ready x".to_owned() },
+            command(words(&["run", ""]), 9, None),
+            command(Vec::new(), 8, Some((Signal::INT, "at last".to_owned()))),
+        ];
+        assert_eq!(parse(text).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_is_no_step_is_named() {
+        for line in [
+            "jump 3",
+            "run",
+            "run x",
+            "run 3 KILL x",
+            "run 3 TERM",
+            "empty x /a",
+            "empty 3",
+            "beside ",
+            "run 3 INT ",
+        ] {
+            let error = parse(line).unwrap_err().to_string();
+            assert_eq!(error, format!("`{line}` is no step"));
+        }
+    }
+}
