@@ -10,10 +10,12 @@
 //! | `notifications` | notifications of queues that do not exist, and too early |
 //! | `malformed` | chains that break the rules, written straight into the ring |
 //! | `faults` | memory that is not there, or goes away |
+//! | `logging` | the log of pages that the device writes |
 
 mod configuration;
 mod faults;
 mod initialization;
+mod logging;
 mod malformed;
 mod notifications;
 mod positions;
@@ -30,6 +32,7 @@ use crate::rig::{AnyModel, Rig, Setup};
 pub use configuration::configuration_is_bounded;
 pub use faults::memory_faults_need_one_reset;
 pub use initialization::initialization_is_in_order;
+pub use logging::writes_are_logged;
 pub use malformed::malformed_chains_need_one_reset;
 pub use notifications::stray_notifications_do_nothing;
 pub use positions::positions_are_carried_over;
@@ -179,6 +182,7 @@ macro_rules! conformance {
                 stray_notifications_do_nothing
                 malformed_chains_need_one_reset
                 memory_faults_need_one_reset
+                writes_are_logged
             );
         }
     };

@@ -103,6 +103,23 @@ impl GuestDma {
         pages.regions.iter().flat_map(|list| &list.0).map(|range| range.end - range.start).sum()
     }
 
+    /// Addresses that someone has, by region.
+    #[must_use]
+    pub fn in_use(&self) -> Vec<Range<u64>> {
+        let pages = self.pages();
+        let mut used = Vec::new();
+        for ((region, _), free) in self.memory.regions().zip(&pages.regions) {
+            let mut from = region.at.0;
+            for free in &free.0 {
+                used.push(from..free.start);
+                from = free.end;
+            }
+            used.push(from..region.at.0 + region.len);
+        }
+        used.retain(|range| !range.is_empty());
+        used
+    }
+
     fn take(&self, len: u64) -> Option<u64> {
         let mut pages = self.pages();
         let Pages { regions, turn } = &mut *pages;

@@ -13,6 +13,7 @@
 //! | [`rig`] | [`Rig`]: one device, and a driver in a test's hands |
 //! | [`mod@conformance`] | what every device must pass; [`conformance!`](crate::conformance!) makes the tests |
 //! | [`faulty`], [`holding`] | memory that fails, a device that takes its time |
+//! | [`write_check`] | [`WriteCheck`]: whether what a device writes is logged |
 //! | [`served`] | [`Served`]: a device in its place, or behind a vhost-user connection |
 //! | [`failure`] | [`Failure`]: what a test found |
 //! | [`address_space`] | [`Window`], [`GuestConfig`]: registers and configuration space by address |
@@ -34,6 +35,7 @@ pub mod rig;
 pub mod served;
 pub mod traffic;
 mod verbs;
+pub mod write_check;
 
 pub use address_space::{GuestConfig, Window};
 pub use attached::{Attached, PciInterrupts, Stepped, Threaded};
@@ -48,3 +50,4 @@ pub use served::Served;
 pub use traffic::{Crossing, InterruptKind, Traffic};
 pub use vioduct_virtio_device::rig::Reply;
 pub use vioduct_virtqueue::RingFormat;
+pub use write_check::WriteCheck;

@@ -12,7 +12,7 @@ use vioduct_virtqueue::{
 };
 
 use crate::failure::{Failure, Outcome, same};
-use crate::{Depth, GuestDma, Machine, Stepped};
+use crate::{Depth, GuestDma, Machine, Stepped, WriteCheck};
 
 /// A device model of any type.
 pub type AnyModel = Box<dyn DeviceModel>;
@@ -61,6 +61,7 @@ pub struct Rig {
     negotiated: Features,
     queues: Vec<Option<RigQueue>>,
     pieces: usize,
+    writes: Option<WriteCheck>,
 }
 
 impl Rig {
@@ -76,7 +77,8 @@ impl Rig {
         let device = machine.attach(model, setup.depth, Features(u64::MAX))?;
         let transport = device.transport()?;
         let negotiated = Features::NONE;
-        Ok(Self { machine, device, transport, setup, negotiated, queues: Vec::new(), pieces: 0 })
+        let (queues, pieces, writes) = (Vec::new(), 0, None);
+        Ok(Self { machine, device, transport, setup, negotiated, queues, pieces, writes })
     }
 
     /// The machine.
@@ -268,7 +270,31 @@ impl Rig {
 
     /// Lets the device work until it has nothing to do; how many steps that took.
     pub fn run(&mut self) -> usize {
-        self.device.run()
+        match &mut self.writes {
+            Some(check) => check.while_the_device_works(|| self.device.run()),
+            None => self.device.run(),
+        }
+    }
+
+    /// Has the memory log what the device writes, and notes what that is.
+    pub fn start_write_check(&mut self) {
+        self.device.pause();
+        self.machine.memory().start_log();
+        self.device.resume();
+        self.writes = Some(WriteCheck::new(self.machine.dma()));
+    }
+
+    /// Compares the two; how many pages the device has changed.
+    ///
+    /// # Errors
+    /// If one of them is not in the log.
+    pub fn finish_write_check(&mut self) -> Outcome<usize> {
+        let Some(check) = self.writes.take() else { return Ok(0) };
+        self.device.pause();
+        let outcome = check.compare();
+        self.machine.memory().stop_log();
+        self.device.resume();
+        outcome.map(|()| check.changed())
     }
 
     /// The next buffer that the device has used.

@@ -1,18 +1,20 @@
 //! [`DirtyLog`]: the front-end's bitmap of pages that devices have written, in memory that it shares.
 //!
-//! This module is `unsafe` only to set bits in mapped memory, as atomics: the front-end takes them out meanwhile.
+//! This module is `unsafe` only to set bits in mapped memory and to take them out, as atomics: the other end is at it meanwhile.
 #![allow(unsafe_code)]
 
 use crate::error::Refusal;
 use crate::memory::Piece;
 use crate::table::MemoryLimits;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use vioduct_virtio_device::MemoryMap;
 use vioduct_virtqueue::IoAddr;
 
 /// Bytes that one bit of the log stands for.
-const LOG_PAGE_LEN: u64 = 4096;
+pub(crate) const LOG_PAGE_LEN: u64 = 4096;
 
 /// One bit per page, from address 0 on.
 pub(crate) struct DirtyLog {
@@ -28,14 +30,39 @@ impl DirtyLog {
         Ok(Self { piece: Piece::of_file(file, offset, IoAddr(0), len, limits.files)? })
     }
 
+    /// `len` bytes of bits in a new file, which is the second.
+    pub(crate) fn shared(len: u64) -> io::Result<(Self, OwnedFd)> {
+        let map = MemoryMap::shared(len).map_err(io::Error::other)?;
+        let file = map.regions().find_map(|(_, file)| file).map(|(file, _)| file.try_clone_to_owned());
+        let piece = Piece::new(map.without_files());
+        let (Some(file), Some(piece)) = (file, piece) else { return Err(io::ErrorKind::InvalidInput.into()) };
+        Ok((Self { piece }, file?))
+    }
+
+    /// The first addresses of the pages that are marked, which are marked no more.
+    pub(crate) fn take(&self) -> Vec<IoAddr> {
+        let mut pages = Vec::new();
+        for place in 0..self.piece.region().len {
+            let Some(byte) = self.byte(place) else { continue };
+            let bits = byte.swap(0, Ordering::AcqRel);
+            let marked = (0..8).filter(|bit| bits >> bit & 1 == 1);
+            pages.extend(marked.map(|bit| IoAddr((place * 8 + bit) * LOG_PAGE_LEN)));
+        }
+        pages
+    }
+
+    fn byte(&self, place: u64) -> Option<&AtomicU8> {
+        let byte = self.piece.region().translate(IoAddr(place), 1)?;
+        // SAFETY: a byte of the log, which the piece keeps mapped for reading and writing; all sides access it as an atomic.
+        Some(unsafe { AtomicU8::from_ptr(byte.as_ptr()) })
+    }
+
     /// Marks the pages of `len` bytes at `at`. Pages beyond the log are the front-end's own loss.
     fn mark(&self, at: u64, len: u64) {
         let Some(last) = len.checked_sub(1).map(|rest| at.saturating_add(rest)) else { return };
         for page in at / LOG_PAGE_LEN..=last / LOG_PAGE_LEN {
-            let Some(byte) = self.piece.region().translate(IoAddr(page / 8), 1) else { return };
-            // SAFETY: a byte of the log, which the piece keeps mapped for reading and writing; all sides access it as an atomic.
-            let bits = unsafe { AtomicU8::from_ptr(byte.as_ptr()) };
-            bits.fetch_or(1 << (page % 8), Ordering::Relaxed);
+            let Some(byte) = self.byte(page / 8) else { return };
+            byte.fetch_or(1 << (page % 8), Ordering::Relaxed);
         }
     }
 }

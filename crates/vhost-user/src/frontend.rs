@@ -8,6 +8,7 @@
 //! | `remote` | a server, by what it can be asked for |
 //! | `state` | the device's own state, saved and loaded |
 //! | `ring` | one queue that the server serves |
+//! | `log` | what the server writes to memory, where that is logged |
 //! | `link` | requests and answers, with time limits |
 //! | `ears` | what the server says by itself |
 //! | `watch` | the thread that listens, and looks for a server that is gone |
@@ -15,6 +16,7 @@
 
 mod ears;
 mod link;
+mod log;
 mod options;
 mod origin;
 mod remote;
@@ -54,6 +56,10 @@ use watch::{Shared, Watcher};
 /// a reset of the device.
 /// If the server stays away longer than [`Patience`] has it, the device needs a reset; when its driver does that, the server is
 /// looked for again.
+///
+/// # What it writes
+/// Where the memory logs writes (`MemoryMap::start_log`), the server logs its own, and they are in the memory's log when a queue has
+/// stopped. One that cannot (`LOG_SHMFD`) may have written everything, and that is what the log says then.
 ///
 /// ```no_run
 /// use std::sync::Arc;

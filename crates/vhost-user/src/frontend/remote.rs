@@ -1,9 +1,10 @@
 //! [`Remote`]: a server that has been agreed with, by what it can be asked for.
 
 use super::link::Link;
+use super::log::WriteLog;
 use super::options::SharedRegion;
 use super::{Ring, Trouble};
-use crate::features::{LEGACY, NOT_CARRIED, OF_THE_TRANSPORT, PROTOCOL, PROTOCOL_FEATURES};
+use crate::features::{LEGACY, LOG_ALL, NOT_CARRIED, OF_THE_TRANSPORT, PROTOCOL, PROTOCOL_FEATURES};
 use crate::table::FrontRegion;
 use crate::wire::{
     Answer, Answered, Command, ConfigSpan, ConfigWrite, InflightArea, MAX_FDS, ProtocolFeatures, Request,
@@ -25,7 +26,10 @@ const WANTED: ProtocolFeatures = ProtocolFeatures::MQ
     .with(ProtocolFeatures::RESET_DEVICE)
     .with(ProtocolFeatures::CONFIGURE_MEM_SLOTS)
     .with(ProtocolFeatures::STATUS)
+    .with(ProtocolFeatures::LOG_SHMFD)
     .with(ProtocolFeatures::DEVICE_STATE);
+/// In a ring's address: writes to its device area are logged.
+const LOG_RING: u32 = 1;
 
 /// Shared memory that records what is in flight: the server's to fill, this side's to keep.
 #[derive(Debug)]
@@ -41,6 +45,10 @@ pub(super) struct Remote {
     offered: Features,
     protocol: ProtocolFeatures,
     status: Status,
+    /// What it was told of features, but for logging.
+    features: Features,
+    /// `LOG_ALL` while it logs.
+    logging: Features,
     /// Memory regions that it has room for.
     slots: usize,
     shared: Vec<FrontRegion>,
@@ -58,6 +66,8 @@ impl Remote {
             offered: Features::NONE,
             protocol: ProtocolFeatures::NONE,
             status: Status::RESET,
+            features: Features::NONE,
+            logging: Features::NONE,
             slots: MAX_FDS,
             shared: Vec::new(),
         };
@@ -150,8 +160,8 @@ impl Remote {
             return Err(unsuitable(format!("does not offer {missing} any more: start it as it was before")));
         }
         self.set_status(Status::ACKNOWLEDGE | Status::DRIVER)?;
-        let bits = negotiated & self.carried() | self.offered & PROTOCOL_FEATURES;
-        self.tell(&Command::SetFeatures(bits.0))?;
+        self.features = negotiated & self.carried() | self.offered & PROTOCOL_FEATURES;
+        self.tell(&Command::SetFeatures((self.features | self.logging).0))?;
         self.set_status(self.status | Status::FEATURES_OK)?;
         if self.has(ProtocolFeatures::STATUS) {
             let status = Status(self.number(&Command::GetStatus)? as u8);
@@ -160,6 +170,23 @@ impl Remote {
             }
         }
         Ok(())
+    }
+
+    /// Whether it can log what it writes.
+    pub(super) fn can_log(&self) -> bool {
+        self.has(ProtocolFeatures::LOG_SHMFD) && self.offered.contains(LOG_ALL)
+    }
+
+    /// Has it log what the rings that start from now on write; or no more.
+    pub(super) fn log(&mut self, log: Option<&WriteLog>) -> Result<(), Trouble> {
+        if let Some(log) = log {
+            let command = Command::SetLogBase { len: log.len, offset: 0, file: duplicate(log.file())? };
+            if self.number(&command)? != 0 {
+                return Err(Trouble::Refused(Request::SetLogBase));
+            }
+        }
+        self.logging = log.map_or(Features::NONE, |_| LOG_ALL);
+        self.tell(&Command::SetFeatures((self.features | self.logging).0))
     }
 
     fn set_status(&mut self, status: Status) -> Result<(), Trouble> {
@@ -182,13 +209,15 @@ impl Remote {
         };
         self.tell(&Command::SetVringNum(state(ring.layout.size.into())))?;
         self.tell(&Command::SetVringBase(state(base)))?;
+        let device = ring.layout.device_area.0;
+        let (flags, log) = if self.logging.is_empty() { (0, 0) } else { (LOG_RING, device) };
         self.tell(&Command::SetVringAddr(RingAddress {
             ring: index,
-            flags: 0,
+            flags,
             descriptor: ring.layout.descriptor_area.0,
             driver: ring.layout.driver_area.0,
-            device: ring.layout.device_area.0,
-            log: 0,
+            device,
+            log,
         }))?;
         self.tell(&Command::SetVringErr(fd(ring.error.as_fd())?))?;
         self.tell(&Command::SetVringCall(fd(ring.call_fd())?))?;

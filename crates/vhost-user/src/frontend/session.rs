@@ -2,6 +2,7 @@
 
 use super::Trouble;
 use super::ears::Ears;
+use super::log::WriteLog;
 use super::options::{Patience, SharedRegion};
 use super::origin::Origin;
 use super::remote::{RecordFile, Remote};
@@ -27,6 +28,8 @@ pub(super) struct Session {
     pub(super) features: Option<Features>,
     pub(super) rings: Vec<Option<Ring>>,
     records: Option<Records>,
+    /// While the server logs what it writes.
+    log: Option<WriteLog>,
     /// The configuration space as it was last read.
     pub(super) config: Vec<u8>,
 }
@@ -94,6 +97,7 @@ impl Session {
             features: None,
             rings,
             records: None,
+            log: None,
             config,
         }
     }
@@ -122,6 +126,12 @@ impl Session {
         }
         if let Some(records) = &self.records {
             remote.set_records(&records.file)?;
+        }
+        if self.log.is_some() {
+            if !remote.can_log() {
+                return Err(Trouble::Unsuitable("does not log what it writes, as the one before did".into()));
+            }
+            remote.log(self.log.as_ref())?;
         }
         for (q, ring) in (0..).zip(&self.rings) {
             if let (Some(ring), Some(memory)) = (ring, &self.memory) {
@@ -249,10 +259,42 @@ impl Session {
         }
     }
 
+    /// Before a ring starts: has the server log what it writes if the memory wants to know, which it may say anew whenever no ring
+    /// runs.
+    pub(super) fn prepare_log(&mut self) -> Result<(), Trouble> {
+        let wanted = self.memory.as_ref().is_some_and(|memory| memory.logs_writes());
+        if !wanted || !self.remote()?.can_log() {
+            return match self.log.take() {
+                Some(_) => self.remote()?.log(None),
+                None => Ok(()),
+            };
+        }
+        let len = WriteLog::len_for(&self.regions);
+        if self.log.as_ref().is_none_or(|log| log.len < len) {
+            let failed = |source| Trouble::System { action: "create a log of what is written", source };
+            let log = WriteLog::new(len).map_err(failed)?;
+            self.remote()?.log(Some(&log))?;
+            // What is in the one before was collected when the rings stopped.
+            self.log = Some(log);
+        }
+        Ok(())
+    }
+
+    /// What the server has written by now is in the memory's log when this returns, if there is one.
+    pub(super) fn collect_log(&self) {
+        let Some(memory) = self.memory.as_ref().filter(|memory| memory.logs_writes()) else { return };
+        match &self.log {
+            Some(log) => log.pass_on(&**memory),
+            // Nobody knows, so it has written everything.
+            None => self.regions.iter().for_each(|region| memory.written(region.at, region.len)),
+        }
+    }
+
     /// Stops ring `q` in the server; where it stood.
     pub(super) fn stop(&mut self, q: u16) -> Result<Option<QueuePosition>, Trouble> {
         let format = self.format();
         let base = self.remote()?.stop(q)?;
+        self.collect_log();
         let ring = self.rings.get(usize::from(q)).and_then(Option::as_ref);
         let Some(ring) = ring else { return Ok(None) };
         let nowhere = || WireError::Field { request: Request::GetVringBase, value: base.into() };

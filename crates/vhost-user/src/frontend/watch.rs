@@ -82,7 +82,10 @@ impl Shared {
             return Err(BackendError::OutOfOrder { missing: "set_features" });
         }
         ring.check(session.format(), &session.regions)?;
-        let (mut session, outcome) = self.until_answered(session, |session| session.prepare_record(q));
+        let (mut session, outcome) = self.until_answered(session, |session| {
+            session.prepare_log()?;
+            session.prepare_record(q)
+        });
         outcome?;
         self.ears.add(q, &ring);
         if let Some(place) = session.rings.get_mut(usize::from(q)) {
@@ -123,6 +126,7 @@ impl Shared {
             running.into_iter().try_for_each(|q| remote.stop(q).map(drop))?;
             remote.reset()
         });
+        session.collect_log();
         session.forget(&self.ears);
         match outcome {
             Err(trouble @ Trouble::Lost(_)) => {

@@ -5,6 +5,7 @@
 mod rig;
 
 mod absence;
+mod logs;
 mod queues;
 mod servers;
 mod states;
