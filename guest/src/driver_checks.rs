@@ -8,11 +8,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use rustix::system::{delete_module, finit_module};
+use rustix::system::delete_module;
 use vioduct_spec::demo::LAB_VALUES;
 
 use crate::Failure;
+use crate::first_process::load_again;
 use crate::system_calls;
+use crate::verdict::{must_be, must_hold, verdict};
 
 /// A driver under test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,29 +66,6 @@ pub(crate) fn interrupted_wait(driver: Driver) -> Result<(), Failure> {
     verdict("a signal ends a wait with EINTR", interrupted(driver))?;
     println!("let the device go on");
     verdict("the next request gets its own answer", works(driver))
-}
-
-fn verdict(what: &str, outcome: Result<(), Error>) -> Result<(), Failure> {
-    match outcome {
-        Ok(()) => {
-            println!("ok: {what}");
-            Ok(())
-        }
-        Err(error) => Err(Failure::Lab(format!("{what}: {error}"))),
-    }
-}
-
-/// A call must have ended like this.
-fn must_be<T>(outcome: Result<T, Error>, expected: Errno) -> Result<(), Error> {
-    match outcome {
-        Err(error) if error.raw_os_error() == Some(expected.raw_os_error()) => Ok(()),
-        Err(error) => Err(Error::other(format!("{error} instead of {}", Error::from(expected)))),
-        Ok(_) => Err(Error::other(format!("no error instead of {}", Error::from(expected)))),
-    }
-}
-
-fn must_hold(holds: bool, otherwise: &str) -> Result<(), Error> {
-    if holds { Ok(()) } else { Err(Error::other(otherwise.to_owned())) }
 }
 
 fn open(driver: Driver) -> Result<File, Error> {
@@ -154,7 +133,6 @@ fn one_of_many(driver: Driver, number: u32) -> Result<(), Error> {
 }
 
 fn unload(driver: Driver) -> Result<(), Error> {
-    let path = Path::new("/lib/modules").join(format!("{}.ko", driver.module));
     let name = std::ffi::CString::new(driver.module).map_err(Error::other)?;
     let node = open(driver)?;
     must_be(delete_module(&name, 0).map_err(Error::from), Errno::AGAIN)?;
@@ -162,8 +140,7 @@ fn unload(driver: Driver) -> Result<(), Error> {
     drop(node);
     delete_module(&name, 0)?;
     must_hold(!Path::new(driver.node).exists(), "the node outlives its module")?;
-    let parameters = crate::first_process::parameters_of(driver.module);
-    finit_module(File::open(path)?, &parameters, 0)?;
+    load_again(driver.module)?;
     await_node(driver, Presence::There)?;
     works(driver)
 }

@@ -52,11 +52,6 @@ pub(crate) fn complain(what: &str, result: rustix::io::Result<()>) {
     }
 }
 
-/// What the kernel's command line says for a module, for one that is loaded again.
-pub(crate) fn parameters_of(module: &str) -> CString {
-    parameters(module, &command_line())
-}
-
 fn command_line() -> String {
     fs::read_to_string("/proc/cmdline").unwrap_or_default()
 }
@@ -71,6 +66,12 @@ fn arguments(command_line: &str) -> Option<PathBuf> {
 
 fn value<'a>(command_line: &'a str, name: &str) -> Option<&'a str> {
     command_line.split_whitespace().find_map(|word| word.strip_prefix(name))
+}
+
+/// Loads a module that was unloaded, with the parameters that it had.
+pub(crate) fn load_again(module: &str) -> std::io::Result<()> {
+    let image = fs::File::open(Path::new(MODULES).join(format!("{module}.ko")))?;
+    Ok(finit_module(image, &parameters(module, &command_line()), 0)?)
 }
 
 /// Loads every module of a folder, as its file of the order says or else by name.

@@ -52,6 +52,19 @@ impl KernelLog {
         Err(Failure::Lab(format!("the kernel's log has no line `{wanted}…` after {seconds} s")))
     }
 
+    /// What has come so far and was not read yet.
+    pub(crate) fn lines(&mut self) -> Result<Vec<String>, Failure> {
+        let (mut lines, mut record) = (Vec::new(), [0; RECORD_LEN]);
+        loop {
+            match self.file.read(&mut record) {
+                Ok(length) => lines.push(message(&String::from_utf8_lossy(&record[..length])).to_string()),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(lines),
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+                Err(error) => return Err(failed(error)),
+            }
+        }
+    }
+
     fn sleep_until(&self, deadline: Instant) -> Result<(), Failure> {
         let left = deadline.saturating_duration_since(Instant::now());
         let timeout =

@@ -10,6 +10,7 @@ use crate::disk;
 use crate::driver_checks::{self, Driver};
 use crate::entropy;
 use crate::kernel_log::KernelLog;
+use crate::vhost_checks;
 use crate::word_file::WordFile;
 
 /// One lab, with its arguments.
@@ -23,6 +24,7 @@ pub(crate) enum Lab {
     DriverChecks(Driver),
     /// The host stops the device when it is told, and lets it go on.
     InterruptedWait,
+    VhostChecks(vhost_checks::Part),
 }
 
 const DEMO_DRIVER: &str = "vioduct_virtio_demo";
@@ -48,6 +50,10 @@ impl Lab {
             ["driver-checks", "pci-demo"] => Ok(Self::DriverChecks(driver_checks::PCI_DEMO)),
             ["driver-checks", "virtio-demo"] => Ok(Self::DriverChecks(driver_checks::VIRTIO_DEMO)),
             ["interrupted-wait"] => Ok(Self::InterruptedWait),
+            ["vhost-checks"] => Ok(Self::VhostChecks(vhost_checks::Part::All)),
+            ["vhost-checks", "stranger"] => Ok(Self::VhostChecks(vhost_checks::Part::Stranger)),
+            ["vhost-checks", "storm"] => Ok(Self::VhostChecks(vhost_checks::Part::Storm)),
+            ["vhost-checks", "victim"] => Ok(Self::VhostChecks(vhost_checks::Part::Victim)),
             [] => Err(Failure::Usage("which lab?".into())),
             [other, ..] => Err(Failure::Usage(format!("`{other}` is no lab, or takes no argument"))),
         }
@@ -75,6 +81,7 @@ impl Lab {
             Self::Entropy => entropy::run(),
             Self::Disk => disk::run(),
             Self::DriverChecks(driver) => driver_checks::run(driver),
+            Self::VhostChecks(part) => vhost_checks::run(part),
             Self::InterruptedWait => driver_checks::interrupted_wait(driver_checks::VIRTIO_DEMO),
         }
     }

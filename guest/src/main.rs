@@ -1,10 +1,10 @@
-//! The guest's program: `vioduct-guest pci-demo`, `virtio-demo`, `virtio-test N`, `entropy` or `disk`; and `driver-checks`, which puts a
-//! driver through what programs with faults do.
+//! The guest's program: `vioduct-guest pci-demo`, `virtio-demo`, `virtio-test N`, `entropy` or `disk`; and `driver-checks` and
+//! `vhost-checks`, which put a driver and a host's back-end through what programs with faults do.
 //!
 //! It talks to the guest's drivers through their device nodes and says what it wrote and read. Exit status: 0 done,
 //! 1 failed, 2 usage. As a guest's first process it makes the file systems, loads the drivers, runs the lab that the
-//! kernel's command line names (`vioduct.lab=virtio-test,10`), prints the exit status and powers off; or it runs `vioduct`,
-//! where the guest stands for a host (`vioduct.run=/arguments`).
+//! kernel's command line names (`vioduct.lab=virtio-test,10`), prints the exit status and powers off; or it runs `vioduct`
+//! or itself, where the guest stands for a host (`vioduct.run=/script`).
 
 mod bus;
 mod disk;
@@ -15,6 +15,8 @@ mod hosted;
 mod kernel_log;
 mod lab;
 mod system_calls;
+mod verdict;
+mod vhost_checks;
 mod word_file;
 
 use std::process::ExitCode;
@@ -32,7 +34,8 @@ enum Failure {
 
 const USAGE: &str = "\
 usage: vioduct-guest pci-demo | virtio-demo | virtio-test N | entropy | disk   (N: 0 to 4294967295)
-       vioduct-guest driver-checks pci-demo | driver-checks virtio-demo | interrupted-wait";
+       vioduct-guest driver-checks pci-demo | driver-checks virtio-demo | interrupted-wait
+       vioduct-guest vhost-checks   (on a host with /dev/vhost-demo)";
 
 fn main() -> ExitCode {
     if std::process::id() == 1 {

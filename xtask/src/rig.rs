@@ -17,7 +17,7 @@ use clap::{Args, Subcommand};
 
 use crate::Outcome;
 use crate::guest::{self, Kit};
-pub(crate) use command::{Command, Signal};
+pub(crate) use command::{Command, Program, Signal};
 use files::Files;
 use machine::{Clock, Ended};
 
@@ -136,13 +136,14 @@ impl Run {
         errors: &mut (dyn Write + Send),
     ) -> Result<Ended> {
         let kit = guest::provision()?;
-        let program = guest::vioduct()?;
         let mut files = Files::for_commands(&self.commands)?;
-        files.put_kit(&kit)?;
+        if self.commands.iter().any(Command::needs_vioduct) {
+            files.put_kit(&kit)?;
+            files.put(&guest::vioduct()?, "/bin/vioduct".as_ref())?;
+        }
         for (from, to) in &self.files {
             files.put(from, to)?;
         }
-        files.put(&program, "/bin/vioduct".as_ref())?;
         let folder = tempfile::tempdir().context("cannot make a folder for temporary files")?;
         let initramfs = folder.path().join("initramfs.cpio");
         files.append_to(&kit.host.initramfs, &initramfs)?;

@@ -1,4 +1,4 @@
-//! `vioduct`, run to its end, stopped, or left to serve.
+//! `vioduct`, or this program, run to its end, stopped, or left to serve.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -9,13 +9,20 @@ use std::time::Instant;
 
 use rustix::process::{Pid, kill_process};
 
-use super::script::Command;
+use super::script::{Command, Program};
 use super::{NOT_STARTED, POLL};
 
-const PROGRAM: &str = "/bin/vioduct";
+impl Program {
+    fn path(self) -> &'static str {
+        match self {
+            Self::Vioduct => "/bin/vioduct",
+            Self::Own => "/proc/self/exe",
+        }
+    }
+}
 
-fn process(words: &[String]) -> Process {
-    let mut process = Process::new(PROGRAM);
+fn process(program: Program, words: &[String]) -> Process {
+    let mut process = Process::new(program.path());
     process.args(words).stdin(Stdio::null());
     process
 }
@@ -30,7 +37,7 @@ pub(super) struct Server {
 impl Server {
     /// Starts it, and waits until it prints these words; all that it prints goes to `errors`.
     pub(super) fn start(words: &[String], ready: &str, errors: &File) -> io::Result<Self> {
-        let mut process = process(words);
+        let mut process = process(Program::Vioduct, words);
         let mut child = process.stdout(Stdio::piped()).stderr(errors.try_clone()?).spawn()?;
         let stdout = child.stdout.take();
         let mut server = Self { child, rest: None };
@@ -56,7 +63,7 @@ impl Drop for Server {
 impl Command {
     /// Runs it to its end; its exit status as a shell has it. One that takes too long is killed.
     pub(super) fn run(&self, output: &File, errors: &File) -> io::Result<u8> {
-        let mut process = process(&self.words);
+        let mut process = process(self.program, &self.words);
         process.stderr(errors.try_clone()?);
         let Some((signal, words)) = &self.signal else {
             return self.wait(&mut process.stdout(output.try_clone()?).spawn()?);

@@ -8,6 +8,7 @@
 //! | `beside READY` | start a server that the next command needs, and wait until it prints READY |
 //! | `run SECONDS` | run a command, for so long at most |
 //! | `run SECONDS TERM WORDS` | and send it SIGTERM (or another: INT) once it has printed WORDS |
+//! | `own …` | as `run …`, but of this very program |
 
 use std::io;
 use std::path::PathBuf;
@@ -24,9 +25,18 @@ pub(super) enum Step {
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Command {
+    pub(super) program: Program,
     pub(super) words: Vec<String>,
     pub(super) limit: Duration,
     pub(super) signal: Option<(Signal, String)>,
+}
+
+/// What runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Program {
+    Vioduct,
+    /// This one.
+    Own,
 }
 
 pub(super) fn parse(text: &str) -> io::Result<Vec<Step>> {
@@ -52,13 +62,14 @@ fn step(line: &str, words: Vec<String>) -> Option<Step> {
             Some(Step::Empty { path: path.into(), len: len.parse().ok()? })
         }
         "beside" if !rest.is_empty() => Some(Step::Beside { words, ready: rest.to_owned() }),
-        "run" => {
+        "run" | "own" => {
+            let program = if kind == "own" { Program::Own } else { Program::Vioduct };
             let (seconds, signal) = match rest.split_once(' ') {
                 None => (rest, None),
                 Some((seconds, when)) => (seconds, Some(signal(when)?)),
             };
             let limit = Duration::from_secs(seconds.parse().ok()?);
-            Some(Step::Run(Command { words, limit, signal }))
+            Some(Step::Run(Command { program, words, limit, signal }))
         }
         _ => None,
     }
@@ -80,16 +91,17 @@ mod tests {
 
     #[test]
     fn steps_are_read_with_their_words() {
-        let text = "empty 512 /a b\nbeside ready x\n serve\n  y\nrun 9\n run\n \nrun 8 INT at last\n";
+        let text = "empty 512 /a b\nbeside ready x\n serve\n  y\nrun 9\n run\n \nrun 8 INT at last\nown 7\n checks\n";
         let words = |words: &[&str]| words.iter().map(|word| String::from(*word)).collect::<Vec<_>>();
-        let command = |words, seconds, signal| {
-            Step::Run(Command { words, limit: Duration::from_secs(seconds), signal })
+        let command = |program, words, seconds, signal| {
+            Step::Run(Command { program, words, limit: Duration::from_secs(seconds), signal })
         };
         let expected = [
             Step::Empty { path: "/a b".into(), len: 512 },
             Step::Beside { words: words(&["serve", " y"]), ready: "ready x".to_owned() },
-            command(words(&["run", ""]), 9, None),
-            command(Vec::new(), 8, Some((Signal::INT, "at last".to_owned()))),
+            command(Program::Vioduct, words(&["run", ""]), 9, None),
+            command(Program::Vioduct, Vec::new(), 8, Some((Signal::INT, "at last".to_owned()))),
+            command(Program::Own, words(&["checks"]), 7, None),
         ];
         assert_eq!(parse(text).unwrap(), expected);
     }

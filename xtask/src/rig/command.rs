@@ -5,9 +5,28 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-/// One command of `vioduct`.
+/// What runs on the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Program {
+    Vioduct,
+    /// The guests' program, which every host has as its first process.
+    Guest,
+}
+
+impl Program {
+    /// What people call it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Vioduct => "vioduct",
+            Self::Guest => "vioduct-guest",
+        }
+    }
+}
+
+/// One command.
 #[derive(Debug)]
 pub(crate) struct Command {
+    pub(crate) program: Program,
     pub(crate) arguments: Vec<String>,
     /// Arguments of servers beside it: they are ready before it starts, and killed when it has ended.
     pub(crate) beside: Vec<Vec<String>>,
@@ -39,10 +58,16 @@ impl Signal {
 const READY: &str = "ready ";
 
 impl Command {
-    /// These arguments, and ten minutes.
+    /// `vioduct` with these arguments, and ten minutes.
     pub(crate) fn of(arguments: Vec<String>) -> Self {
         let limit = Duration::from_mins(10);
-        Self { arguments, beside: Vec::new(), empty: Vec::new(), signal: None, limit }
+        let program = Program::Vioduct;
+        Self { program, arguments, beside: Vec::new(), empty: Vec::new(), signal: None, limit }
+    }
+
+    /// Whether `vioduct` must be there.
+    pub(super) fn needs_vioduct(&self) -> bool {
+        self.program == Program::Vioduct || !self.beside.is_empty()
     }
 
     /// All that are given, to it and to the servers beside.
@@ -59,7 +84,11 @@ impl Command {
             lines.extend(words(server));
         }
         let signal = self.signal.as_ref().map(|(signal, after)| format!(" {} {after}", signal.name()));
-        lines.push(format!("run {}{}", self.limit.as_secs(), signal.unwrap_or_default()));
+        let kind = match self.program {
+            Program::Vioduct => "run",
+            Program::Guest => "own",
+        };
+        lines.push(format!("{kind} {}{}", self.limit.as_secs(), signal.unwrap_or_default()));
         lines.extend(words(&self.arguments));
         lines
     }
@@ -91,8 +120,9 @@ mod tests {
             limit: Duration::from_secs(5),
             ..Command::of(words("run --json"))
         };
-        let expected = "empty 512 /disk\nbeside ready \n serve\n x\nrun 5 TERM at last\n run\n --json\nrun 600\n doctor\n";
-        assert_eq!(script(&[first, Command::of(words("doctor"))]).unwrap(), expected);
+        let expected = "empty 512 /disk\nbeside ready \n serve\n x\nrun 5 TERM at last\n run\n --json\nrun 600\n doctor\nown 600\n checks\n";
+        let own = Command { program: Program::Guest, ..Command::of(words("checks")) };
+        assert_eq!(script(&[first, Command::of(words("doctor")), own]).unwrap(), expected);
     }
 
     #[test]

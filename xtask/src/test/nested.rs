@@ -13,6 +13,7 @@ mod refusals;
 mod servers;
 #[cfg(test)]
 mod tests;
+mod vhost_module;
 
 use std::path::Path;
 use std::time::Instant;
@@ -38,6 +39,7 @@ const TOPICS: &[Topic] = &[
     Topic::of("boots", boots::CHECKS),
     Topic::of("disk", disk::CHECKS),
     Topic::of("servers", servers::CHECKS),
+    Topic::of("vhost module", vhost_module::CHECKS),
     Topic { files: refusals::files, ..Topic::of("refusals", refusals::CHECKS) },
     Topic { files: hostile::files, ..Topic::of("hostile", hostile::CHECKS) },
 ];
@@ -104,7 +106,7 @@ impl Topic {
         let (kit, files) = (guest::current()?.display().to_string(), folder.path().display().to_string());
         let commands: Vec<_> = checks.iter().map(|check| check.on_the_rig(&kit, &files)).collect();
         for command in &commands {
-            eprintln!("+ vioduct {}", command.arguments.join(" "));
+            eprintln!("+ {} {}", command.program.name(), command.arguments.join(" "));
         }
         let finished = Run::of(commands).finish()?;
         Ok(checks.iter().zip(finished).map(|(check, finished)| check.verdict(&finished?)).collect())

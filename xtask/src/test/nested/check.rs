@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::rig::{self, Finished, Signal};
+use crate::rig::{self, Finished, Program, Signal};
 
 /// Words of a command line. `{kit}` in them is the kit's folder, and `{files}` that of the files which the topic makes.
 type Words = &'static [&'static str];
@@ -38,6 +38,8 @@ enum Command {
     Plain(Words),
     /// To run a guest of the kit, whose program does a lab: `entropy`, or `virtio-test,10`.
     Guest { lab: &'static str, more: Words },
+    /// Nothing: the guests' program runs there itself, with these words.
+    Own(Words),
 }
 
 /// How long a command may take.
@@ -61,6 +63,11 @@ impl Check {
         }
     }
 
+    /// The guests' program on the host itself, with these words: it must end with status 0.
+    pub(super) const fn own(name: &'static str, words: Words) -> Self {
+        Self { command: Command::Own(words), ..Self::command(name, &[]) }
+    }
+
     /// `vioduct run` with a guest of the kit in which a lab is done.
     pub(super) const fn guest(name: &'static str, lab: &'static str) -> Self {
         Self { command: Command::Guest { lab, more: &[] }, ..Self::command(name, &[]) }
@@ -75,6 +82,7 @@ impl Check {
     pub(super) const fn with(self, words: Words) -> Self {
         let command = match self.command {
             Command::Plain(_) => Command::Plain(words),
+            Command::Own(_) => Command::Own(words),
             Command::Guest { lab, more: _ } => Command::Guest { lab, more: words },
         };
         Self { command, ..self }
@@ -118,13 +126,18 @@ impl Check {
     /// The command for the rig, where these folders are the kit's and the files'.
     pub(super) fn on_the_rig(&self, kit: &str, files: &str) -> rig::Command {
         let placed = |word: &str| word.replace("{kit}", kit).replace("{files}", files);
+        let program = match self.command {
+            Command::Plain(_) | Command::Guest { .. } => Program::Vioduct,
+            Command::Own(_) => Program::Guest,
+        };
         let words = match self.command {
-            Command::Plain(words) => words.iter().map(|word| placed(word)).collect(),
+            Command::Plain(words) | Command::Own(words) => words.iter().map(|word| placed(word)).collect(),
             Command::Guest { lab, more } => {
                 guest_arguments(lab, more).iter().map(|word| placed(word)).collect()
             }
         };
         rig::Command {
+            program,
             beside: self.beside.iter().map(|words| words.iter().map(|word| placed(word)).collect()).collect(),
             empty: self.empty.iter().map(|(path, len)| (PathBuf::from(path), *len)).collect(),
             signal: self.signal.map(|(signal, after)| (signal, after.to_owned())),
