@@ -57,5 +57,5 @@ mod vm;
 pub use boot::BootSources;
 pub use control::{Outcome, Stopper};
 pub use error::MachineError;
-pub use machine::{Builder, Keyboard, MAX_PROCESSORS, Machine, Parts, Traps};
+pub use machine::{Builder, Doorbells, Keyboard, MAX_PROCESSORS, Machine, Parts, Traps};
 pub use ram::Pages;

@@ -46,9 +46,20 @@ pub struct Parts {
     pub pages: Pages,
 }
 
+/// What a driver's notification does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Doorbells {
+    /// KVM signals an eventfd that the device's thread waits for (ioeventfd), and the guest goes on.
+    #[default]
+    Direct,
+    /// It leaves the guest for this process, as any other register does: to see what the other way saves.
+    Trapped,
+}
+
 /// A machine that is being put together.
 pub struct Builder {
     parts: Parts,
+    doorbells: Doorbells,
     vm: Arc<Vm>,
     routes: Arc<Routes>,
     listener: Arc<Listener>,
@@ -74,6 +85,7 @@ impl Builder {
         let vm = Arc::new(Vm::new(ram)?);
         Ok(Self {
             parts,
+            doorbells: Doorbells::default(),
             routes: Arc::new(Routes::new(vm.clone())),
             vm,
             listener: Arc::new(Listener::new()?),
@@ -90,6 +102,11 @@ impl Builder {
     #[must_use]
     pub fn ram(&self) -> &Arc<MemoryMap> {
         self.vm.ram()
+    }
+
+    /// Says what notifications do of the virtio devices that are put in after this.
+    pub fn set_doorbells(&mut self, doorbells: Doorbells) {
+        self.doorbells = doorbells;
     }
 
     /// Puts a PCI function on the bus; `name` is for reports.
@@ -117,7 +134,9 @@ impl Builder {
         let memory: Arc<dyn Memory> = self.ram().clone();
         let mut function = VirtioPci::new(backend, memory)?;
         let mut plug = Plug::new(self.vm.clone(), name, Arc::default());
-        plug.take_bells(&mut function)?;
+        if self.doorbells == Doorbells::Direct {
+            plug.take_bells(&mut function)?;
+        }
         self.host(plug, function)
     }
 
@@ -168,7 +187,11 @@ impl Builder {
         let memory: Arc<dyn Memory> = self.ram().clone();
         let mut window = Mmio::with_matched_notifications(backend, memory, line);
         let notify = MMIO_WINDOWS + u64::from(index) * MMIO_STRIDE + vioduct_spec::mmio::QUEUE_NOTIFY;
-        for q in 0..window.endpoint().queue_count() {
+        let direct = match self.doorbells {
+            Doorbells::Direct => window.endpoint().queue_count(),
+            Doorbells::Trapped => 0,
+        };
+        for q in 0..direct {
             let event = EventFd::new()
                 .map_err(MachineError::system("make an eventfd (raise the limit of open files)"))?;
             let event = Arc::new(event);
