@@ -183,14 +183,22 @@ impl Unit {
                 Some(self.ask(Request::GetVringBase { ring })?)
             }
         };
-        if let (Some(log), Some(ram)) = (&self.log, &self.told) {
-            log.collect(ram);
-        }
+        self.collect_log();
         let mut queue = self.rings.get_mut(ring as usize).and_then(Option::take);
         if let (Some(queue), Some(base)) = (&mut queue, base) {
             queue.stopped_at(base);
         }
         Ok(queue)
+    }
+
+    /// What the kernel has written by now is in the memory's log when this returns, if that is on.
+    fn collect_log(&self) {
+        let (Some(log), Some(ram), Logging::On) = (&self.log, &self.told, self.logging) else { return };
+        log.collect(ram);
+        // Linux's vhost-vsock logs what it writes to rings, and not to buffers: it may have written everything.
+        if let Source::Vsock { .. } = self.source {
+            ram.regions().for_each(|(region, _)| ram.written(region.at, region.len));
+        }
     }
 
     fn halt(&mut self, ring: u32) -> Result<(), Refusal> {
