@@ -34,7 +34,7 @@
 //! - A worker has the queue's lock from its first look at the ring to its last. When a device has been stopped, closed or
 //!   reset, no worker is in it, and no chain is half done.
 //! - Every chain that is taken is completed, once, with as many bytes as were written, and what was written is logged as
-//!   dirty while that is asked for.
+//!   dirty while that is asked for. What cannot be done of it, for the owner lacks the memory, makes the ring's error event.
 //! - After a weight of work the worker lets the device's other queues have their turn.
 //!
 //! What it does not do: an IOMMU (`VIRTIO_F_ACCESS_PLATFORM` is not offered), packed rings, which the core lacks, and chains

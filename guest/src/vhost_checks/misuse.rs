@@ -254,6 +254,14 @@ fn memory_that_is_not_there() -> Result<(), Error> {
         descriptors[at].guest = there;
     }
     machine.works()?;
+    // A log that goes away: requests are answered all the same.
+    let log = Memory::new(4096)?;
+    machine.device.call(SET_LOG_BASE, &mut log.address(0).to_ne_bytes())?;
+    machine.device.set_features(PLAIN.with(LOG_ALL).0)?;
+    drop(log);
+    machine.works()?;
+    machine.error.wait()?;
+    machine.device.set_features(PLAIN.0)?;
     // The ring itself goes away while it is used.
     let memory = Memory::new(4096)?;
     let ring = addresses(&machine.memory, &machine.ring);

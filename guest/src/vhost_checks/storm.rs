@@ -19,7 +19,7 @@ use vioduct_spec::vhost_demo::SET_RUNNING;
 
 const THREADS: u64 = 4;
 const DEVICES: usize = 3;
-const CALLS_OF_EACH: u32 = 30_000;
+const CALLS_OF_EACH: u32 = 25_000;
 /// All that the kernel is told of memory is in this, in what is around it, or nowhere.
 const MEMORY_LEN: usize = 64 << 10;
 /// How many queues must have started for the storm to have been one.
