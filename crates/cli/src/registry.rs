@@ -6,6 +6,7 @@ use serde::Serialize;
 use vioduct_block::Block;
 use vioduct_console::Console;
 use vioduct_entropy::Entropy;
+use vioduct_net::Net;
 use vioduct_pci::PciFunction;
 use vioduct_pci_demo::PciDemo;
 use vioduct_virtio_demo::VirtioDemo;
@@ -70,6 +71,25 @@ pub(crate) const DEVICES: &[Device] = &[
         is: "virtio entropy source (type 4): the system's random bytes",
         options: &[],
         make: Make::Virtio(|options| Ok(Box::new(Entropy::from_options(options)?))),
+    },
+    Device {
+        name: "net",
+        is: "virtio network card (type 1): a TAP interface of the host's",
+        options: &[
+            ("tap=NAME", "a TAP interface that is there"),
+            ("tap=auto", "one of its own, which stderr names, up, and gone when the device is"),
+            ("port=reflect", "instead: packets come back with their addresses exchanged"),
+            ("mac=ADDRESS", "its Ethernet address (one of its own making)"),
+            ("queues=PAIRS", "how many pairs of queues, each served by a thread (1)"),
+            ("mtu=BYTES", "length of packets that the driver is to keep to, and the MTU of tap=auto"),
+        ],
+        make: Make::Virtio(|options| {
+            let (net, tap) = Net::with_tap(options)?;
+            if let Some(tap) = tap.filter(|_| options.text("tap") == Some("auto")) {
+                eprintln!("vioduct: the network card's interface is {}", tap.name());
+            }
+            Ok(Box::new(net))
+        }),
     },
     Device {
         name: "pci-demo",

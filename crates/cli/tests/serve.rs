@@ -60,6 +60,8 @@ fn it_says_that_it_is_ready_takes_clients_and_ends_well_on_sigterm() {
         ("entropy", "vhost-user"),
         ("block,null=1M", "vhost-user"),
         ("console", "vhost-user"),
+        ("net,port=reflect", "vhost-user"),
+        ("net,port=reflect,queues=2", "vfio-user"),
         ("console,path=stdio", "vfio-user"),
         ("pci-demo", "vhost-user"),
     ] {

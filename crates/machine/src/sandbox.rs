@@ -29,6 +29,8 @@ use std::thread;
 pub enum Need {
     /// io_uring. Its operations are system calls that seccomp does not see; Landlock does.
     IoUring,
+    /// TAP interfaces, by a `/dev/net/tun` that is among the files: to make, open and describe them, and no others.
+    Interfaces,
     /// New connections to sockets of this host: of vhost-user front-ends.
     UnixSockets,
 }

@@ -9,6 +9,7 @@
 //! | [`mmio`] | virtio 1.3 §4.2, the register window |
 //! | [`pci`] | virtio 1.3 §4.1, virtio over PCI |
 //! | [`device_type`] | virtio 1.3 §5, device type numbers |
+//! | [`net`] | virtio 1.3 §5.1, network cards |
 //! | [`blk`] | virtio 1.3 §5.2, block devices |
 //! | [`console`] | virtio 1.3 §5.3, consoles |
 //! | [`demo`], [`mod@test`], [`pci_demo`], [`vhost_demo`] | devices of this project |
@@ -20,6 +21,7 @@ pub mod demo;
 pub mod device_type;
 pub mod features;
 pub mod mmio;
+pub mod net;
 pub mod pci;
 pub mod pci_demo;
 pub mod ring;

@@ -182,12 +182,14 @@ impl Io<'_> {
 
     /// Queue `q` itself, for handlers that pop and complete in batches. What is popped here is not counted in the budget: keep
     /// to one of your own. Call [`expect_kick`](Self::expect_kick) when the queue was found empty.
+    #[inline]
     pub fn queue(&mut self, q: u16) -> Option<&mut Queue> {
         self.slots.get_mut(usize::from(q.wrapping_sub(self.first)))?.open_queue()
     }
 
     /// Wakes this handler with [`Wake::Kick`] once queue `q` has an available buffer. [`pop`](Self::pop) does this by itself
     /// when it finds none.
+    #[inline]
     pub fn expect_kick(&mut self, q: u16) {
         if let Some(slot) = self.slots.get_mut(usize::from(q.wrapping_sub(self.first))) {
             slot.expect_kick();

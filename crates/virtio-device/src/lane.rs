@@ -106,8 +106,11 @@ impl Slot {
         running.queue.complete(chain, written)
     }
 
+    #[inline]
     pub(crate) fn open_queue(&mut self) -> Option<&mut Queue> {
         let running = self.running.as_mut().filter(|running| !running.stopping)?;
+        // A fault of the queue comes up again with whatever is done to it.
+        let _ = running.disarm();
         running.completed = true;
         Some(&mut running.queue)
     }

@@ -185,10 +185,21 @@ impl<D: Dma> DmaBuffer<D> {
     /// # Errors
     /// [`DmaError::Range`].
     pub fn read(&self, offset: usize, out: &mut [u8]) -> Result<(), DmaError> {
-        let from = self.at(offset, out.len())?;
-        for (index, byte) in out.iter_mut().enumerate() {
-            // SAFETY: `at` checked that as many bytes are within the region.
-            *byte = unsafe { read_volatile(from.add(index)) };
+        let mut from = self.at(offset, out.len())?;
+        let mut rest = out;
+        while !rest.is_empty() {
+            let len = stride(from, rest.len());
+            let (here, behind) = rest.split_at_mut(len);
+            // SAFETY: `at` checked that as many bytes are within the region; `stride` says what is aligned.
+            unsafe {
+                match here {
+                    [byte] => *byte = read_volatile(from),
+                    [_, _, _, _] => here.copy_from_slice(&read_volatile(from.cast::<u32>()).to_ne_bytes()),
+                    _ => here.copy_from_slice(&read_volatile(from.cast::<u64>()).to_ne_bytes()),
+                }
+                from = from.add(len);
+            }
+            rest = behind;
         }
         Ok(())
     }
@@ -198,10 +209,23 @@ impl<D: Dma> DmaBuffer<D> {
     /// # Errors
     /// [`DmaError::Range`].
     pub fn write(&mut self, offset: usize, data: &[u8]) -> Result<(), DmaError> {
-        let to = self.at(offset, data.len())?;
-        for (index, byte) in data.iter().enumerate() {
-            // SAFETY: `at` checked that as many bytes are within the region.
-            unsafe { write_volatile(to.add(index), *byte) };
+        let mut to = self.at(offset, data.len())?;
+        let mut rest = data;
+        while !rest.is_empty() {
+            let (here, behind) = rest.split_at(stride(to, rest.len()));
+            // SAFETY: `at` checked that as many bytes are within the region; `stride` says what is aligned.
+            unsafe {
+                match *here {
+                    [byte] => write_volatile(to, byte),
+                    [a, b, c, d] => write_volatile(to.cast::<u32>(), u32::from_ne_bytes([a, b, c, d])),
+                    [a, b, c, d, e, f, g, h] => {
+                        write_volatile(to.cast::<u64>(), u64::from_ne_bytes([a, b, c, d, e, f, g, h]));
+                    }
+                    _ => {}
+                }
+                to = to.add(here.len());
+            }
+            rest = behind;
         }
         Ok(())
     }
@@ -213,6 +237,16 @@ impl<D: Dma> DmaBuffer<D> {
         }
         // SAFETY: `offset` is within the region, or one past its end for an empty access.
         Ok(unsafe { self.region.host.as_ptr().add(offset) })
+    }
+}
+
+/// How many bytes at `at` are accessed at a time, of `len` that there are: 8 or 4 where they are aligned, or 1.
+#[inline]
+fn stride(at: *mut u8, len: usize) -> usize {
+    match at as usize % 8 {
+        0 if len >= 8 => 8,
+        0 | 4 if len >= 4 => 4,
+        _ => 1,
     }
 }
 

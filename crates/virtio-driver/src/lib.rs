@@ -11,7 +11,7 @@
 //! | [`request_queue`] | [`RequestQueue`]: requests and replies over a virtqueue |
 //! | [`segmentation`] | how a request is cut into descriptors |
 //! | [`config`] | fields of the configuration space, of one generation |
-//! | [`demo`], [`mod@test`], [`entropy`], [`block`], [`console`] | one driver per device type |
+//! | [`demo`], [`mod@test`], [`entropy`], [`block`], [`console`], [`net`] | one driver per device type |
 //! | [`pci_demo`] | the driver of a PCI function that is not virtio |
 //! | [`register_window`] | [`RegisterWindow`]: registers at byte offsets; volatile memory, or a model |
 //! | [`dma`] | [`Dma`]: memory that a device may access, and owned [`DmaBuffer`]s |
@@ -38,6 +38,7 @@ pub mod error;
 mod fakes;
 mod lent;
 pub mod mmio;
+pub mod net;
 pub mod pci;
 pub mod pci_demo;
 pub mod register_window;
@@ -55,6 +56,7 @@ pub use dma::{Direction, Dma, DmaBuffer, DmaError, DmaRegion};
 pub use entropy::Entropy;
 pub use error::{InitError, RequestError};
 pub use mmio::{MmioError, MmioTransport};
+pub use net::Net;
 pub use pci::{ConfigAccess, FunctionAddress, PciError, PciTransport};
 pub use pci_demo::PciDemo;
 pub use register_window::{RegisterWindow, VolatileWindow, Width};

@@ -37,6 +37,10 @@ fn add(sandbox: &mut Sandbox, device: &Options) -> Result<(), Failure> {
     if device.text("vhost-user").is_some() {
         sandbox.needs.push(Need::UnixSockets);
     }
+    if device.text("tap").is_some() {
+        sandbox.files.push((PathBuf::from("/dev/net/tun"), Access::Device));
+        sandbox.needs.push(Need::Interfaces);
+    }
     let Some(path) = device.text("path") else { return Ok(()) };
     match (device.name(), path) {
         ("console", "stdio") => return Ok(()),
@@ -86,6 +90,13 @@ mod tests {
         let terminal = Options::parse("console,path=pty").unwrap();
         let Err(error) = add(&mut Sandbox::default(), &terminal) else { panic!("a terminal is made") };
         assert!(error.into_message().contains("--sandbox off"));
+    }
+
+    #[test]
+    fn a_network_card_has_interfaces() {
+        let files = vec![("/dev/net/tun".into(), Access::Device)];
+        assert_eq!(of("net,tap=auto"), Sandbox { files, needs: vec![Need::Interfaces] });
+        assert_eq!(of("net,port=reflect"), Sandbox::default());
     }
 
     #[test]

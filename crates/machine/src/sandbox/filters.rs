@@ -66,6 +66,19 @@ const DESCRIPTORS: &[i32] = &[
 /// Options of `prctl`: a thread's name, and that of memory.
 const NAMES: &[i32] = &[libc::PR_SET_NAME, libc::PR_GET_NAME, libc::PR_SET_VMA];
 
+/// Requests to TAP interfaces while the guest runs, whose driver says what it takes (`linux/if_tun.h`).
+const INTERFACES_RUNNING: &[u64] = &[libc::TUNSETOFFLOAD, libc::TUNSETQUEUE];
+
+/// Requests that make or find an interface.
+const INTERFACES_SET_UP: &[u64] = &[
+    libc::TUNSETIFF,
+    libc::TUNSETVNETHDRSZ,
+    libc::SIOCGIFINDEX,
+    libc::SIOCGIFFLAGS,
+    libc::SIOCSIFFLAGS,
+    libc::SIOCSIFMTU,
+];
+
 /// Requests to terminals, which are put back even by a thread that panics, and the one that makes sockets and pipes not block.
 const TERMINALS: &[u64] = &[
     libc::TCGETS,
@@ -164,7 +177,11 @@ fn running(needs: &[Need]) -> Result<Rules, BackendError> {
         .rule(SYS_mmap, 2, executable.clone(), 0)?
         .rule(SYS_mprotect, 2, executable, 0)?
         .rule(SYS_clone, 0, SeccompCmpOp::MaskedEq(thread), thread)?;
-    Ok(if needs.contains(&Need::IoUring) { rules.any(IO_URING) } else { rules })
+    let rules = if needs.contains(&Need::IoUring) { rules.any(IO_URING) } else { rules };
+    match needs.contains(&Need::Interfaces) {
+        true => rules.only(SYS_ioctl, 1, INTERFACES_RUNNING.iter().copied()),
+        false => Ok(rules),
+    }
 }
 
 /// What all threads can do: the same, and what makes a machine.
@@ -178,6 +195,11 @@ pub(super) fn whole_process(needs: &[Need]) -> Result<[BpfProgram; 2], BackendEr
         .only(SYS_socketpair, 0, unix())?;
     let rules = match needs.contains(&Need::UnixSockets) {
         true => rules.any(&[SYS_connect]).only(SYS_socket, 0, unix())?,
+        false => rules,
+    };
+    // Interfaces are described by way of any socket.
+    let rules = match needs.contains(&Need::Interfaces) {
+        true => rules.only(SYS_ioctl, 1, INTERFACES_SET_UP.iter().copied())?.only(SYS_socket, 0, unix())?,
         false => rules,
     };
     Ok([threads_by_clone()?, rules.compile()?])

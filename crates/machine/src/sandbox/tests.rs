@@ -40,6 +40,8 @@ const CALLS: &[(&str, i64, [i64; 4])] = &[
     ("connect", libc::SYS_connect, [-1, 0, 0, 0]),
     ("io_uring", libc::SYS_io_uring_setup, [1, 0, 0, 0]),
     ("type a key", libc::SYS_ioctl, [-1, libc::TIOCSTI as i64, 0, 0]),
+    ("make an interface", libc::SYS_ioctl, [-1, libc::TUNSETIFF as i64, 0, 0]),
+    ("take offloads", libc::SYS_ioctl, [-1, libc::TUNSETOFFLOAD as i64, 0, 0]),
     ("make a machine", libc::SYS_ioctl, [-1, KVM_CREATE_VM, 0, 0]),
     ("map memory", libc::SYS_ioctl, [-1, KVM_SET_USER_MEMORY_REGION, 0, 0]),
     ("run a guest", libc::SYS_ioctl, [-1, KVM_RUN, 0, 0]),
@@ -112,6 +114,7 @@ fn child() {
     let needs = match std::env::var(NEED).unwrap().as_str() {
         "sockets" => vec![Need::UnixSockets],
         "io_uring" => vec![Need::IoUring],
+        "interfaces" => vec![Need::Interfaces],
         _ => Vec::new(),
     };
     let allowed = File::open(&path).unwrap();
@@ -206,6 +209,8 @@ fn what_no_machine_does_ends_the_process() {
         "connect",
         "io_uring",
         "type a key",
+        "make an interface",
+        "take offloads",
         "code",
         "data to code",
     ];
@@ -239,6 +244,17 @@ fn what_devices_need_is_there_for_those_that_have_them() {
     assert_eq!(end_with("sockets", PROCESS, "inet socket"), End::Killed);
     for deed in ["unix socket", "connect", "io_uring"] {
         assert_eq!(end_with("sockets", FACING, deed), End::Killed, "{deed}");
+    }
+    for deed in ["unix socket", "make an interface", "take offloads"] {
+        let (process, facing) = (end_with("interfaces", PROCESS, deed), end_with("interfaces", FACING, deed));
+        match deed {
+            "unix socket" => assert_eq!((process, facing), (End::Done, End::Killed)),
+            "make an interface" => assert_eq!((process, facing), (End::Refused(libc::EBADF), End::Killed)),
+            _ => assert_eq!((process, facing), (End::Refused(libc::EBADF), End::Refused(libc::EBADF))),
+        }
+    }
+    for deed in ["connect", "inet socket"] {
+        assert_eq!(end_with("interfaces", PROCESS, deed), End::Killed, "{deed}");
     }
     for place in [PROCESS, FACING] {
         let end = end_with("io_uring", place, "io_uring");

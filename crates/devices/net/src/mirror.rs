@@ -1,0 +1,64 @@
+//! One packet from one of the driver's buffers to another, its addresses exchanged: the one copy of a reflected packet.
+//!
+//! This module holds `unsafe` because both buffers are the driver's memory, which is reached by pointers and which it may change at
+//! any moment: what is read twice is read into this process first.
+#![allow(unsafe_code)]
+
+use crate::request::{Header, MAX_FRAME_BYTES, MIN_FRAME_BYTES};
+use std::ptr;
+use vioduct_spec::net::{ADDRESS_LEN, HEADER_LEN, HEADER_NUM_BUFFERS};
+use vioduct_virtio_device::Chain;
+
+const ADDRESSES_LEN: usize = 2 * ADDRESS_LEN;
+
+/// A header that asks for nothing, before a packet in one buffer (virtio 1.3 §5.1.6.4.1).
+const IN_ONE: [u8; HEADER_LEN] = {
+    let mut header = Header::PLAIN;
+    header[HEADER_NUM_BUFFERS] = 1;
+    header
+};
+
+/// Copies a packet that asks for nothing, of one piece, or two of which the first is its header, into one piece that is long enough.
+/// How many bytes were written; 0 if the packet, or a buffer, is another.
+#[inline]
+pub(crate) fn copy(sent: &Chain, room: &Chain) -> u32 {
+    let (header, frame, frame_len) = match sent.readable() {
+        [all] => {
+            let frame_len = (all.len() as usize).wrapping_sub(HEADER_LEN);
+            let Some(host) = all.host() else { return 0 };
+            (host.as_ptr(), host.as_ptr().wrapping_add(HEADER_LEN), frame_len)
+        }
+        [first, second] if first.len() as usize == HEADER_LEN => {
+            let (Some(first), Some(host)) = (first.host(), second.host()) else { return 0 };
+            (first.as_ptr(), host.as_ptr(), second.len() as usize)
+        }
+        _ => return 0,
+    };
+    let [to] = room.writable() else { return 0 };
+    // What is too short has wrapped, and is too long.
+    if !(MIN_FRAME_BYTES..=MAX_FRAME_BYTES).contains(&frame_len)
+        || (to.len() as usize) < HEADER_LEN + frame_len
+        || sent.writable_len() | room.readable_len() != 0
+    {
+        return 0;
+    }
+    let Some(to) = to.host() else { return 0 };
+    let to = to.as_ptr();
+    // SAFETY: the header and `frame_len` bytes of the frame are within pieces that are mapped while `sent` is held, and as many bytes
+    // are there at `to` while `room` is, checked above. The driver may have the pieces overlap: the long copy allows for that, and
+    // the short ones go by way of arrays.
+    unsafe {
+        if header.cast::<[u8; HEADER_LEN]>().read_unaligned() != Header::PLAIN {
+            return 0;
+        }
+        let [destination, source] = frame.cast::<[[u8; ADDRESS_LEN]; 2]>().read_unaligned();
+        let frame_to = to.add(HEADER_LEN);
+        let rest = frame_len - ADDRESSES_LEN;
+        ptr::copy(frame.add(ADDRESSES_LEN), frame_to.add(ADDRESSES_LEN), rest);
+        frame_to.cast::<[[u8; ADDRESS_LEN]; 2]>().write_unaligned([source, destination]);
+        to.cast::<[u8; HEADER_LEN]>().write_unaligned(IN_ONE);
+    }
+    let written = HEADER_LEN + frame_len;
+    room.mark_written(written as u64);
+    written as u32
+}

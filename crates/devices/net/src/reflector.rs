@@ -1,0 +1,182 @@
+//! [`Reflect`]: a port that sends packets back with their addresses exchanged; for benchmarks, and tests of drivers.
+
+use crate::handler::{CABLE, give_back, tell_of};
+use crate::mirror;
+use crate::port::{Pair, Port, Shared, Tells};
+use crate::receiver::{Placed, Receiver};
+use crate::request::{Header, RECEIVED, Refused, to_fill, to_send};
+use std::sync::Arc;
+use vioduct_spec::net::*;
+use vioduct_virtio_device::{BufferError, Chain, Fault, Features, Io, QueueHandler, Wake};
+
+/// Packets of one wake: what is reflected is published, and the driver notified, after as many at the latest.
+const LIMIT: usize = 64;
+
+/// A mirror for as many pairs of queues as are wanted: each pair gets its own packets back.
+pub struct Reflect;
+
+impl Port for Reflect {
+    /// What the driver sends with work left to do comes back so, if it takes that.
+    fn features(&self) -> Features {
+        CSUM | HOST_TSO4 | HOST_TSO6 | HOST_ECN | GUEST_CSUM | GUEST_TSO4 | GUEST_TSO6 | GUEST_ECN
+    }
+
+    fn pairs(&self) -> u16 {
+        QUEUE_PAIRS_MAX
+    }
+
+    fn handler(&self, pair: Pair) -> Box<dyn QueueHandler> {
+        let Pair { number, negotiated, shared, tells } = pair;
+        Box::new(Reflector {
+            receive: receive_queue(number),
+            transmit: transmit_queue(number),
+            receiver: Receiver::new(receive_queue(number), negotiated, shared.clone()),
+            parked: None,
+            negotiated,
+            shared,
+            tells,
+        })
+    }
+}
+
+struct Reflector {
+    receive: u16,
+    transmit: u16,
+    /// For packets that take several buffers, or any care.
+    receiver: Receiver,
+    /// A packet for which there was no buffer.
+    parked: Option<Chain>,
+    negotiated: Features,
+    shared: Arc<Shared>,
+    tells: Tells,
+}
+
+impl Reflector {
+    /// Reflects packets, as long as there are some, and buffers for them.
+    fn turn(&mut self, io: &mut Io<'_>) -> Result<(), Fault> {
+        for _ in 0..LIMIT {
+            if !self.receiver.is_idle() && self.receiver.place(io)? == Placed::Waiting {
+                return Ok(());
+            }
+            let Some(sent) = self.next_sent(io)? else { return Ok(()) };
+            let Some(room) = self.next_room(io)? else {
+                self.parked = Some(sent);
+                return Ok(());
+            };
+            match mirror::copy(&sent, &room) {
+                0 => self.with_care(sent, room, io)?,
+                written => {
+                    io.complete(self.receive, room, written)?;
+                    io.complete(self.transmit, sent, 0)?;
+                }
+            }
+        }
+        // There may be more: it is looked for in the next turn, once these are published.
+        io.expect_kick(self.transmit);
+        Ok(())
+    }
+
+    #[inline]
+    fn next_sent(&mut self, io: &mut Io<'_>) -> Result<Option<Chain>, Fault> {
+        match self.parked.take() {
+            Some(sent) => Ok(Some(sent)),
+            None => pop(self.transmit, io),
+        }
+    }
+
+    #[inline]
+    fn next_room(&mut self, io: &mut Io<'_>) -> Result<Option<Chain>, Fault> {
+        match self.receiver.kept() {
+            Some(room) => Ok(Some(room)),
+            None => pop(self.receive, io),
+        }
+    }
+
+    /// A packet that asks for something, or does not simply fit.
+    #[cold]
+    #[inline(never)]
+    fn with_care(&mut self, sent: Chain, room: Chain, io: &mut Io<'_>) -> Result<(), Fault> {
+        match to_fill(&room) {
+            Ok(()) => self.receiver.keep(room),
+            Err(refused) => {
+                self.shared.say(format_args!("a buffer comes back untouched: {refused}"));
+                io.complete(self.receive, room, 0)?;
+            }
+        }
+        match self.load(&sent) {
+            Ok(Ok(())) => {}
+            Ok(Err(refused)) => self.shared.drop_sent(refused),
+            Err(error) => return give_back(self.transmit, sent, error, io),
+        }
+        io.complete(self.transmit, sent, 0)?;
+        self.receiver.place(io).map(drop)
+    }
+
+    /// Takes a packet in, if it is a good one, and what it asks for is what the driver itself takes.
+    fn load(&mut self, sent: &Chain) -> Result<Result<(), Refused>, BufferError> {
+        let (header, frame_len) = match to_send(sent, self.negotiated)? {
+            Ok(good) => good,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        let back = Header::judge(&header.encode(0), frame_len, &RECEIVED, self.shared.offloads());
+        let header = match back {
+            Ok(header) => header,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        self.receiver.load(sent, frame_len as usize, header)?;
+        let addresses = self.receiver.inbox.room(2 * ADDRESS_LEN);
+        addresses.rotate_left(ADDRESS_LEN);
+        Ok(Ok(()))
+    }
+
+    fn stopping(&mut self, q: u16, io: &mut Io<'_>) -> Result<(), Fault> {
+        if q == self.receive {
+            return self.receiver.let_go(io);
+        }
+        if self.tells == Tells::Here {
+            let _ = io.unwatch(self.shared.cable.changed());
+        }
+        let Some(sent) = self.parked.take() else { return Ok(()) };
+        self.shared.drop_sent("there is no buffer for it, and the queue is stopped");
+        io.complete(self.transmit, sent, 0)
+    }
+}
+
+/// Past the budget: a turn has a limit of its own.
+#[inline]
+fn pop(q: u16, io: &mut Io<'_>) -> Result<Option<Chain>, Fault> {
+    let Some(queue) = io.queue(q) else { return Ok(None) };
+    let chain = queue.pop().map_err(|error| Fault::Queue { queue: q, error })?;
+    if chain.is_none() {
+        io.expect_kick(q);
+    }
+    Ok(chain)
+}
+
+impl QueueHandler for Reflector {
+    fn wake(&mut self, why: Wake, io: &mut Io<'_>) -> Result<(), Fault> {
+        match why {
+            Wake::Started(q) if q == self.receive => {
+                self.receiver.started(io);
+                Ok(())
+            }
+            Wake::Started(_) => tell_of(self.tells, &self.shared, io),
+            Wake::Kick(_) => self.turn(io),
+            Wake::Source(CABLE) => {
+                self.shared.cable.tell(|| io.config_changed());
+                Ok(())
+            }
+            Wake::Source(_) => Ok(()),
+            Wake::Stopping(q) => self.stopping(q, io),
+        }
+    }
+}
+
+impl Drop for Reflector {
+    /// Its queue is gone: the driver has taken the buffer back.
+    fn drop(&mut self) {
+        if let Some(sent) = self.parked.take() {
+            sent.discard();
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! [`Pair`]: a queue to receive and one to send, and the buffers that go between them.
+
+use super::header::Header;
+use crate::device::{Device, Negotiated};
+use crate::dma::{Dma, DmaBuffer};
+use crate::error::{InitError, RequestError};
+use crate::lent::Lent;
+use crate::request_queue::Options;
+use crate::transport::Transport;
+use crate::virtqueue::{QueueSetup, Virtqueue};
+use alloc::vec;
+use alloc::vec::Vec;
+use vioduct_spec::net::{HEADER_LEN, MRG_RXBUF, receive_queue, transmit_queue};
+use vioduct_virtqueue::{AddError, Buffer, Completion};
+
+/// Bytes that a buffer is a multiple of: two ends do not share a cache line.
+const ALIGN: usize = 64;
+
+/// A packet that was received, where it lies. Dropped, its buffers are lost until the device is reset: give it to
+/// [`Net::release`](super::Net::release) or [`Net::forward`](super::Net::forward).
+#[derive(PartialEq, Eq, Debug)]
+#[must_use = "a packet keeps its buffers until it is released or forwarded"]
+pub struct Received {
+    header: Header,
+    frame_len: usize,
+    first: Piece,
+    /// With mergeable buffers, the others.
+    rest: Vec<Piece>,
+}
+
+/// What is in one buffer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Piece {
+    slot: u16,
+    written: u32,
+}
+
+impl Received {
+    /// What is to be done to it, or has been.
+    #[must_use]
+    pub const fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Its length in bytes, without the header.
+    #[must_use]
+    #[allow(clippy::len_without_is_empty)]
+    pub const fn len(&self) -> usize {
+        self.frame_len
+    }
+
+    fn pieces(&self) -> impl Iterator<Item = &Piece> {
+        core::iter::once(&self.first).chain(&self.rest)
+    }
+}
+
+pub(super) struct Pair<D: Dma> {
+    receive: Virtqueue<D, u16>,
+    transmit: Virtqueue<D, u16>,
+    memory: Lent<DmaBuffer<D>>,
+    slot_len: usize,
+    buffer_len: u32,
+    /// Slots of which nobody has use.
+    free: Vec<u16>,
+    /// The slot that is sent together with this one, behind it.
+    links: Vec<Option<u16>>,
+    /// Kept from one packet to the next, so that none allocates.
+    pieces: Vec<Buffer>,
+    merges: bool,
+}
+
+impl<D: Dma + Clone> Pair<D> {
+    pub(super) fn set_up<T: Transport>(
+        device: &mut Device<T, Negotiated>,
+        number: u16,
+        buffer_len: u32,
+        options: &Options,
+        dma: &D,
+    ) -> Result<Self, InitError> {
+        let setup = QueueSetup { max_size: options.queue_size, indirect_entries: options.indirect_entries };
+        let merges = device.negotiated().contains(MRG_RXBUF);
+        let receive = device.set_up_queue(receive_queue(number), setup, dma)?;
+        let transmit = device.set_up_queue(transmit_queue(number), setup, dma)?;
+        let buffer_len = buffer_len.max(HEADER_LEN as u32 + 1);
+        let slot_len = (buffer_len as usize).next_multiple_of(ALIGN);
+        let slots = receive.ring().size().saturating_add(transmit.ring().size());
+        let memory = DmaBuffer::new(dma.clone(), slot_len * usize::from(slots))?;
+        Ok(Self {
+            memory: Lent::new(memory, receive.access()),
+            receive,
+            transmit,
+            slot_len,
+            buffer_len,
+            free: (0..slots).rev().collect(),
+            links: vec![None; slots.into()],
+            pieces: Vec::new(),
+            merges,
+        })
+    }
+}
+
+impl<D: Dma> Pair<D> {
+    fn at(&self, slot: u16) -> usize {
+        usize::from(slot) * self.slot_len
+    }
+
+    fn buffer(&self, slot: u16, len: u32) -> Result<Buffer, RequestError> {
+        Ok(self.memory.piece(self.at(slot), len)?)
+    }
+
+    pub(super) fn send(&mut self, header: &Header, frame: &[u8]) -> Result<(), RequestError> {
+        let len = HEADER_LEN + frame.len();
+        if len > self.buffer_len as usize {
+            return Err(RequestError::TooLong { len, slot: self.buffer_len as usize });
+        }
+        let slot = *self.free.last().ok_or(RequestError::Full)?;
+        let start = self.at(slot);
+        self.memory.write(start, &header.encode())?;
+        self.memory.write(start + HEADER_LEN, frame)?;
+        self.transmit
+            .add(&[self.buffer(slot, len as u32)?], &[], slot)
+            .map_err(|(error, _)| refusal(error))?;
+        self.free.pop();
+        Ok(())
+    }
+
+    pub(super) fn receive(&mut self) -> Result<Option<Received>, RequestError> {
+        while let Some(first) = self.next()? {
+            // A device that gives a buffer back empty has had no use for it.
+            if (first.written as usize) < HEADER_LEN {
+                self.free.push(first.slot);
+                continue;
+            }
+            let mut bytes = [0; HEADER_LEN];
+            self.memory.read(self.at(first.slot), &mut bytes)?;
+            let (header, buffers) = Header::decode(bytes);
+            let mut packet =
+                Received { header, frame_len: first.written as usize - HEADER_LEN, first, rest: Vec::new() };
+            // virtio 1.3 §5.1.6.4: the others are there when the first is; a device may say of their number what it likes.
+            for number in 1..if self.merges { buffers } else { 1 } {
+                let Some(piece) = self.next()? else {
+                    self.release(packet);
+                    return Err(RequestError::ShortReply { written: number.into(), wanted: buffers.into() });
+                };
+                packet.frame_len += piece.written as usize;
+                packet.rest.push(piece);
+            }
+            return Ok(Some(packet));
+        }
+        Ok(None)
+    }
+
+    fn next(&mut self) -> Result<Option<Piece>, RequestError> {
+        let completion = self.receive.get()?;
+        Ok(completion.map(|Completion { token, written }| Piece { slot: token, written }))
+    }
+
+    pub(super) fn read(
+        &self,
+        packet: &Received,
+        offset: usize,
+        out: &mut [u8],
+    ) -> Result<usize, RequestError> {
+        let (mut skip, mut done) = (offset + HEADER_LEN, 0);
+        for piece in packet.pieces() {
+            let here = (piece.written as usize).saturating_sub(skip);
+            let room = out.get_mut(done..).unwrap_or_default();
+            let len = here.min(room.len());
+            if len > 0 {
+                self.memory.read(self.at(piece.slot) + skip, room.get_mut(..len).unwrap_or_default())?;
+            }
+            done += len;
+            skip = skip.saturating_sub(piece.written as usize);
+        }
+        Ok(done)
+    }
+
+    pub(super) fn overwrite(&mut self, packet: &Received, bytes: &[u8]) -> Result<(), RequestError> {
+        let slot = (packet.first.written as usize).saturating_sub(HEADER_LEN);
+        if bytes.len() > slot {
+            return Err(RequestError::TooLong { len: bytes.len(), slot });
+        }
+        let start = self.at(packet.first.slot) + HEADER_LEN;
+        Ok(self.memory.write(start, bytes)?)
+    }
+
+    pub(super) fn forward(&mut self, packet: Received) -> Result<(), RequestError> {
+        let outcome = self.try_forward(&packet);
+        if outcome.is_err() {
+            self.release(packet);
+        }
+        outcome
+    }
+
+    fn try_forward(&mut self, packet: &Received) -> Result<(), RequestError> {
+        let start = self.at(packet.first.slot);
+        self.memory.write(start, &[0; HEADER_LEN])?;
+        let mut pieces = core::mem::take(&mut self.pieces);
+        pieces.clear();
+        for piece in packet.pieces().filter(|piece| piece.written > 0) {
+            pieces.push(self.buffer(piece.slot, piece.written)?);
+        }
+        let added = self.transmit.add(&pieces, &[], packet.first.slot);
+        self.pieces = pieces;
+        added.map_err(|(error, _)| refusal(error))?;
+        // They come back together.
+        for (piece, next) in packet.pieces().zip(&packet.rest) {
+            if let Some(link) = self.links.get_mut(usize::from(piece.slot)) {
+                *link = Some(next.slot);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn release(&mut self, packet: Received) {
+        self.free.extend(packet.pieces().map(|piece| piece.slot));
+    }
+
+    /// Collects buffers whose packets have gone.
+    pub(super) fn reclaim(&mut self) -> Result<u16, RequestError> {
+        let mut count = 0;
+        while let Some(completion) = self.transmit.get()? {
+            let mut slot = Some(completion.token);
+            while let Some(gone) = slot {
+                self.free.push(gone);
+                slot = self.links.get_mut(usize::from(gone)).and_then(Option::take);
+            }
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    pub(super) fn kick<T: Transport>(&mut self, transport: &mut T) -> Result<(), RequestError> {
+        Ok(self.transmit.kick(transport)?)
+    }
+
+    /// Gives the device buffers to fill, as many as its queue takes.
+    pub(super) fn replenish<T: Transport>(&mut self, transport: &mut T) -> Result<(), RequestError> {
+        while let Some(slot) = self.free.pop() {
+            let buffer = self.buffer(slot, self.buffer_len)?;
+            if let Err((error, slot)) = self.receive.add(&[], &[buffer], slot) {
+                self.free.push(slot);
+                if error == AddError::Full {
+                    break;
+                }
+                return Err(refusal(error));
+            }
+        }
+        Ok(self.receive.kick(transport)?)
+    }
+
+    #[cfg(test)]
+    pub(super) fn receive_layout(&self) -> vioduct_virtqueue::RingLayout {
+        self.receive.ring().layout()
+    }
+
+    #[cfg(test)]
+    pub(super) fn transmit_layout(&self) -> vioduct_virtqueue::RingLayout {
+        self.transmit.ring().layout()
+    }
+
+    pub(super) fn sending(&self) -> u16 {
+        self.transmit.ring().in_flight()
+    }
+
+    pub(super) fn disable_callbacks(&mut self) {
+        self.receive.disable_callback();
+        self.transmit.disable_callback();
+    }
+}
+
+fn refusal(error: AddError) -> RequestError {
+    match error {
+        AddError::Full => RequestError::Full,
+        AddError::Empty | AddError::TooLong => RequestError::TooLong { len: 0, slot: 0 },
+        AddError::Broken => RequestError::Queue(vioduct_virtqueue::QueueError::Broken),
+    }
+}

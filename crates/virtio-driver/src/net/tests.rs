@@ -1,0 +1,181 @@
+use super::{BUFFER_LEN, Header, Link, Net, Plan, Switch};
+use crate::error::RequestError;
+use crate::fakes::{FakeTransport, TestMemory};
+use crate::request_queue::Options;
+use core::ops::ControlFlow;
+use std::sync::Arc;
+use std::vec;
+use std::vec::Vec;
+use vioduct_spec::net::*;
+use vioduct_spec::{Features, device_type};
+use vioduct_virtqueue::{Queue, QueuePosition};
+
+type Shared = Arc<TestMemory>;
+type TestNet = Net<FakeTransport, Shared>;
+
+fn net(features: Features, queue_size: u16, plan: &Plan) -> (TestNet, Shared) {
+    let mut transport = FakeTransport::new(features | Features::VERSION_1);
+    transport.device_type = device_type::NET;
+    transport.config = vec![2, 0, 0, 0, 0, 5, 1, 0, 0xff, 0xff, 0x28, 0x23];
+    transport.generations = [0].into();
+    let memory = TestMemory::new();
+    let options = Options { queue_size, ..Options::default() };
+    (Net::new(transport, &memory, &options, plan).unwrap(), memory)
+}
+
+/// The device end of a queue of the first pair.
+fn receiving(net: &mut TestNet, memory: &Shared) -> Queue {
+    let (layout, negotiated) = (net.pairs[0].receive_layout(), net.device().negotiated());
+    Queue::new(memory.clone(), layout, negotiated, QueuePosition::START).unwrap()
+}
+
+fn sending(net: &mut TestNet, memory: &Shared) -> Queue {
+    let (layout, negotiated) = (net.pairs[0].transmit_layout(), net.device().negotiated());
+    Queue::new(memory.clone(), layout, negotiated, QueuePosition::START).unwrap()
+}
+
+fn fill(queue: &mut Queue, data: &[u8], written: u32) {
+    let chain = queue.pop().unwrap().unwrap();
+    assert_eq!(chain.readable_len(), 0);
+    chain.writer().write_all(data).unwrap();
+    chain.mark_written(written.into());
+    queue.complete(chain, written).unwrap();
+    _ = queue.publish().unwrap();
+}
+
+/// What was sent in the next buffer.
+fn sent(queue: &mut Queue) -> Option<Vec<u8>> {
+    let chain = queue.pop().unwrap()?;
+    let mut bytes = vec![0; chain.readable_len() as usize];
+    chain.reader().read_exact(&mut bytes).unwrap();
+    queue.complete(chain, 0).unwrap();
+    _ = queue.publish().unwrap();
+    Some(bytes)
+}
+
+fn behind(num_buffers: u16, frame: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0; HEADER_LEN];
+    bytes[HEADER_NUM_BUFFERS..].copy_from_slice(&num_buffers.to_le_bytes());
+    bytes.extend_from_slice(frame);
+    bytes
+}
+
+fn read(net: &mut TestNet, packet: &super::Received) -> Vec<u8> {
+    let mut out = vec![0; 4000];
+    let len = net.read(0, packet, 0, &mut out).unwrap();
+    out.truncate(len);
+    out
+}
+
+#[test]
+fn s5_1_6_packets_are_received_read_and_forwarded() {
+    for format in [Features::NONE, Features::RING_PACKED] {
+        let (mut net, memory) = net(format, 4, &Plan::default());
+        let (mut from, mut to) = (receiving(&mut net, &memory), sending(&mut net, &memory));
+        for round in 0..20u8 {
+            assert_eq!(net.receive(0), Ok(None));
+            fill(&mut from, &behind(1, &[round; 60]), 72);
+            let packet = net.receive(0).unwrap().unwrap();
+            assert_eq!((packet.len(), packet.header()), (60, &Header::default()));
+            assert_eq!(read(&mut net, &packet), [round; 60]);
+            let mut middle = [0; 9];
+            assert_eq!(net.read(0, &packet, 55, &mut middle), Ok(5));
+            net.overwrite(0, &packet, b"abc").unwrap();
+            assert_eq!(net.overwrite(0, &packet, &[0; 61]), Err(RequestError::TooLong { len: 61, slot: 60 }));
+            net.forward(0, packet).unwrap();
+            net.kick(0).unwrap();
+            let expected = [&b"abc"[..], &[round; 57]].concat();
+            assert_eq!(sent(&mut to), Some(behind(0, &expected)));
+        }
+    }
+}
+
+#[test]
+fn s5_1_6_2_a_packet_is_sent_behind_its_header() {
+    let (mut net, memory) = net(CSUM | HOST_TSO4, 4, &Plan { offloads: CSUM, ..Plan::default() });
+    assert!(net.device().negotiated().contains(CSUM) && !net.device().negotiated().contains(HOST_TSO4));
+    let mut to = sending(&mut net, &memory);
+    let header = Header { flags: HDR_F_NEEDS_CSUM, csum_start: 34, csum_offset: 16, ..Header::default() };
+    net.send(0, &header, b"a packet").unwrap();
+    net.kick(0).unwrap();
+    let bytes = sent(&mut to).unwrap();
+    assert_eq!(bytes, b"\x01\0\0\0\0\0\x22\0\x10\0\0\0a packet");
+    let long = vec![0; BUFFER_LEN as usize];
+    let len = HEADER_LEN + long.len();
+    assert_eq!(net.send(0, &header, &long), Err(RequestError::TooLong { len, slot: BUFFER_LEN as usize }));
+    // The ring is full before the buffers are used up, and all come back.
+    net.kick(0).unwrap();
+    for _ in 0..4 {
+        net.send(0, &header, b"more").unwrap();
+    }
+    assert_eq!((net.send(0, &header, b"too many"), net.sending(0)), (Err(RequestError::Full), Ok(4)));
+    net.kick(0).unwrap();
+    while sent(&mut to).is_some() {}
+    net.kick(0).unwrap();
+    assert_eq!(net.sending(0), Ok(0));
+    net.send(0, &header, b"again").unwrap();
+}
+
+#[test]
+fn s5_1_6_4_a_packet_may_be_in_several_buffers() {
+    let (mut net, memory) = net(MRG_RXBUF, 8, &Plan::default());
+    let (mut from, mut to) = (receiving(&mut net, &memory), sending(&mut net, &memory));
+    fill(&mut from, &behind(3, b"one "), 16);
+    fill(&mut from, b"two ", 4);
+    fill(&mut from, b"three", 5);
+    let packet = net.receive(0).unwrap().unwrap();
+    assert_eq!((packet.len(), read(&mut net, &packet)), (13, b"one two three".to_vec()));
+    let mut part = [0; 6];
+    assert_eq!(net.read(0, &packet, 2, &mut part), Ok(6));
+    assert_eq!(&part, b"e two ");
+    net.forward(0, packet).unwrap();
+    net.kick(0).unwrap();
+    assert_eq!(sent(&mut to), Some(behind(0, b"one two three")));
+}
+
+#[test]
+fn row77_a_number_of_buffers_beyond_those_that_are_there_is_an_error_and_loses_none() {
+    let (mut net, memory) = net(MRG_RXBUF, 4, &Plan::default());
+    let mut from = receiving(&mut net, &memory);
+    for _ in 0..10 {
+        fill(&mut from, &behind(0xffff, b"x"), 13);
+        assert_eq!(net.receive(0), Err(RequestError::ShortReply { written: 1, wanted: 0xffff }));
+        fill(&mut from, &[0; 5], 5);
+        fill(&mut from, &behind(0, b"good"), 16);
+        let packet = net.receive(0).unwrap().unwrap();
+        assert_eq!(packet.len(), 4, "the one without a whole header is skipped");
+        net.release(0, packet).unwrap();
+        net.kick(0).unwrap();
+    }
+}
+
+#[test]
+fn row76_a_device_that_says_it_wrote_more_than_there_is_room_for_gives_what_there_is() {
+    let (mut net, memory) = net(Features::NONE, 4, &Plan { buffer_len: 100, ..Plan::default() });
+    let mut from = receiving(&mut net, &memory);
+    fill(&mut from, &behind(1, &[7; 88]), u32::MAX);
+    let packet = net.receive(0).unwrap().unwrap();
+    assert_eq!((packet.len(), read(&mut net, &packet).len()), (88, 88));
+    net.release(0, packet).unwrap();
+}
+
+#[test]
+fn s5_1_4_the_card_describes_itself_where_that_was_negotiated() {
+    let (mut with, _memory) = net(MAC | MTU | STATUS_FIELD, 4, &Plan::default());
+    assert_eq!((with.address(), with.mtu_bytes()), (Some([2, 0, 0, 0, 0, 5]), Some(9000)));
+    assert_eq!(with.link(), Ok(Link { up: true, announce: false }));
+    with.device().transport().config[STATUS] = 2;
+    assert_eq!(with.link(), Ok(Link { up: false, announce: true }));
+    let (mut without, _memory) = net(Features::NONE, 4, &Plan::default());
+    assert_eq!((without.address(), without.mtu_bytes()), (None, None));
+    assert_eq!(without.link(), Ok(Link { up: true, announce: false }));
+    assert_eq!(without.receive(1), Err(RequestError::NoQueue));
+}
+
+#[test]
+fn commands_need_a_queue_for_them() {
+    let (mut net, _memory) = net(Features::NONE, 4, &Plan::default());
+    let mut wait = || ControlFlow::Break(());
+    assert_eq!(net.switch_on(Switch::Promiscuous, &mut wait), Err(RequestError::Refused));
+    assert_eq!(net.set_pairs(2, &mut wait), Err(RequestError::NoQueue));
+}
