@@ -6,6 +6,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use rustix::fs::{Advice, fadvise};
 
 use crate::Failure;
+use crate::lab::End;
 
 const DISK: &str = "/dev/vda";
 /// Bytes that are written and read, from the disk's start.
@@ -13,12 +14,12 @@ const LEN: usize = 1 << 20;
 /// What the first bytes are once a disk has been written.
 const MARK: &[u8; 16] = b"vioduct was here";
 
-/// Writes a disk, or checks one that was written.
-pub(crate) fn run() -> Result<(), Failure> {
+/// Writes a disk, and wants the guest to end like this; or checks one that was written.
+pub(crate) fn run(end: End) -> Result<End, Failure> {
     let mut disk = open()?;
     if read(&mut disk)? == contents() {
         println!("the disk has what was written before: {LEN} bytes are right");
-        return Ok(());
+        return Ok(End::PowerOff);
     }
     disk.write_all(&contents()).and_then(|()| disk.sync_all()).map_err(failed("write"))?;
     println!("wrote {LEN} bytes");
@@ -27,7 +28,7 @@ pub(crate) fn run() -> Result<(), Failure> {
     match read(&mut disk)? == contents() {
         true => {
             println!("read {LEN} bytes, and they are right");
-            Ok(())
+            Ok(end)
         }
         false => Err(Failure::Lab("other bytes were read than were written".into())),
     }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use rustix::mount::{MountFlags, mount};
 use rustix::system::{RebootCommand, finit_module, reboot};
 
+use crate::lab::End;
 use crate::{hosted, status};
 
 /// Where the initramfs has the drivers.
@@ -32,13 +33,16 @@ pub(crate) fn run() -> ! {
     println!("vioduct-guest: Linux {}, {processors} processors", release.trim());
     let command_line = command_line();
     load_modules(Path::new(MODULES), &command_line);
-    let status = match arguments(&command_line) {
-        Some(file) => hosted::run(&file),
+    let (status, end) = match arguments(&command_line) {
+        Some(file) => (hosted::run(&file), End::PowerOff),
         None => status(&lab(&command_line)),
     };
     println!("vioduct-guest: exit status {status}");
     rustix::fs::sync();
-    complain("power off", reboot(RebootCommand::PowerOff));
+    match end {
+        End::PowerOff => complain("power off", reboot(RebootCommand::PowerOff)),
+        End::Restart => complain("restart", reboot(RebootCommand::Restart)),
+    }
     // The first process must not end: the kernel would panic over a machine that only failed to switch itself off.
     loop {
         std::thread::park();

@@ -9,6 +9,7 @@ use crate::bus;
 use crate::disk;
 use crate::driver_checks::{self, Driver};
 use crate::entropy;
+use crate::file_system;
 use crate::kernel_log::KernelLog;
 use crate::vhost_checks;
 use crate::word_file::WordFile;
@@ -20,11 +21,20 @@ pub(crate) enum Lab {
     VirtioDemo,
     VirtioTest(u32),
     Entropy,
-    Disk,
+    Disk(End),
+    FileSystem,
     DriverChecks(Driver),
     /// The host stops the device when it is told, and lets it go on.
     InterruptedWait,
     VhostChecks(vhost_checks::Part),
+}
+
+/// What becomes of a guest whose lab has done something for the first time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    PowerOff,
+    /// The lab is done again, and finds what it did.
+    Restart,
 }
 
 const DEMO_DRIVER: &str = "vioduct_virtio_demo";
@@ -46,7 +56,9 @@ impl Lab {
             },
             ["virtio-test", ..] => Err(Failure::Usage("virtio-test takes one number".into())),
             ["entropy"] => Ok(Self::Entropy),
-            ["disk"] => Ok(Self::Disk),
+            ["disk"] => Ok(Self::Disk(End::PowerOff)),
+            ["file-system"] => Ok(Self::FileSystem),
+            ["disk", "restart"] => Ok(Self::Disk(End::Restart)),
             ["driver-checks", "pci-demo"] => Ok(Self::DriverChecks(driver_checks::PCI_DEMO)),
             ["driver-checks", "virtio-demo"] => Ok(Self::DriverChecks(driver_checks::VIRTIO_DEMO)),
             ["interrupted-wait"] => Ok(Self::InterruptedWait),
@@ -59,8 +71,11 @@ impl Lab {
         }
     }
 
-    pub(crate) fn run(self) -> Result<(), Failure> {
+    /// Does it, and says how the guest is to end.
+    pub(crate) fn run(self) -> Result<End, Failure> {
         match self {
+            Self::Disk(end) => return disk::run(end),
+            Self::FileSystem => return file_system::run(),
             Self::PciDemo => {
                 let device = WordFile::open("/dev/demo")?;
                 write_and_read(&device)?;
@@ -79,11 +94,11 @@ impl Lab {
                 test(n)
             }
             Self::Entropy => entropy::run(),
-            Self::Disk => disk::run(),
             Self::DriverChecks(driver) => driver_checks::run(driver),
             Self::VhostChecks(part) => vhost_checks::run(part),
             Self::InterruptedWait => driver_checks::interrupted_wait(driver_checks::VIRTIO_DEMO),
         }
+        .map(|()| End::PowerOff)
     }
 }
 
@@ -151,6 +166,8 @@ mod tests {
         assert_eq!(parse("pci-demo"), Ok(Lab::PciDemo));
         assert_eq!(parse("virtio-demo"), Ok(Lab::VirtioDemo));
         assert_eq!(parse("virtio-test 10"), Ok(Lab::VirtioTest(10)));
+        assert_eq!(parse("disk"), Ok(Lab::Disk(End::PowerOff)));
+        assert_eq!(parse("disk restart"), Ok(Lab::Disk(End::Restart)));
         assert_eq!(parse("virtio-test 4294967295"), Ok(Lab::VirtioTest(u32::MAX)));
     }
 

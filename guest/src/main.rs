@@ -1,5 +1,5 @@
-//! The guest's program: `vioduct-guest pci-demo`, `virtio-demo`, `virtio-test N`, `entropy` or `disk`; and `driver-checks` and
-//! `vhost-checks`, which put a driver and a host's back-end through what programs with faults do.
+//! The guest's program: `vioduct-guest pci-demo`, `virtio-demo`, `virtio-test N`, `entropy`, `disk` or `file-system`; and
+//! `driver-checks` and `vhost-checks`, which put a driver and a host's back-end through what programs with faults do.
 //!
 //! It talks to the guest's drivers through their device nodes and says what it wrote and read. Exit status: 0 done,
 //! 1 failed, 2 usage. As a guest's first process it makes the file systems, loads the drivers, runs the lab that the
@@ -10,6 +10,7 @@ mod bus;
 mod disk;
 mod driver_checks;
 mod entropy;
+mod file_system;
 mod first_process;
 mod hosted;
 mod kernel_log;
@@ -21,7 +22,7 @@ mod word_file;
 
 use std::process::ExitCode;
 
-use lab::Lab;
+use lab::{End, Lab};
 
 /// Why a lab did not end well, in words for the one who reads the guest's console.
 #[derive(Debug, PartialEq, Eq)]
@@ -33,7 +34,7 @@ enum Failure {
 }
 
 const USAGE: &str = "\
-usage: vioduct-guest pci-demo | virtio-demo | virtio-test N | entropy | disk   (N: 0 to 4294967295)
+usage: vioduct-guest pci-demo | virtio-demo | virtio-test N | entropy | disk [restart] | file-system   (N: 0 to 4294967295)
        vioduct-guest driver-checks pci-demo | driver-checks virtio-demo | interrupted-wait
        vioduct-guest vhost-checks   (on a host with /dev/vhost-demo)";
 
@@ -42,13 +43,13 @@ fn main() -> ExitCode {
         first_process::run();
     }
     let words: Vec<String> = std::env::args().skip(1).collect();
-    ExitCode::from(status(&words))
+    ExitCode::from(status(&words).0)
 }
 
 /// Runs the lab that the words name, and says what became of it.
-fn status(words: &[String]) -> u8 {
-    match Lab::parse(words).and_then(Lab::run) {
-        Ok(()) => 0,
+fn status(words: &[String]) -> (u8, End) {
+    let status = match Lab::parse(words).and_then(Lab::run) {
+        Ok(end) => return (0, end),
         Err(Failure::Lab(why)) => {
             eprintln!("vioduct-guest: {why}");
             1
@@ -57,5 +58,6 @@ fn status(words: &[String]) -> u8 {
             eprintln!("vioduct-guest: {why}\n{USAGE}");
             2
         }
-    }
+    };
+    (status, End::PowerOff)
 }

@@ -1,8 +1,8 @@
 //! `cargo xtask guest`: what real guests need, kept in the project's cache by versions.
 //!
 //! Steps, each with a stamp of its inputs: a Debian sid tree; kernel source and toolchain in it; User-Mode Linux; what
-//! modules for Debian's stock kernel need; our drivers for both; the guest's program; an initramfs for each, and one for
-//! a guest that stands for a host. QEMU is a step of its own, too. A second run looks at the stamps and is done.
+//! modules for Debian's stock kernel need; our drivers for both; the guest's program; an initramfs for each, one for
+//! a guest that stands for a host, and one with programs such as fio. QEMU is a step of its own, too. A second run looks at the stamps and is done.
 //!
 //! `kit.json` in the kit's folder says what is there and where.
 
@@ -20,6 +20,8 @@ mod place;
 mod plan;
 mod program;
 mod qemu;
+mod stock;
+mod tools;
 mod tree;
 
 use anyhow::Result;
@@ -79,8 +81,9 @@ pub(crate) fn provision() -> Result<Kit> {
     let ours = modules::build(&place, &tree, &found, checkout, &stock)?;
     let qemu = guest(&stock, &ours)?;
     let host = host::provision(&place, &tree, &found, &stock, &ours, (&program, built))?;
+    let tools = tools::provision(&place, &tree, &found, &stock, (&program, built))?;
     let emulator = qemu::provision(&place, &tree, &found, packages)?;
-    let kit = Kit { found, uml, qemu, host, emulator };
+    let kit = Kit { found, uml, qemu, host, tools, emulator };
     place.make_current(&kit.found.key())?;
     kit.save(&place)?;
     Ok(kit)

@@ -15,7 +15,7 @@ use vioduct_virtio_device::MemoryMap;
 use vioduct_virtqueue::{IoAddr, Memory, MemoryFault};
 
 /// Where the tables lie: where a PC's firmware has them, and kernels that are not told look for the root (ACPI 6.5 §5.2.5.1).
-pub const TABLES: Range<u64> = 0xe_0000..0x10_0000;
+pub const TABLES: Range<u64> = 0xe_0000..0xf_0000;
 
 /// The value that resets the machine when it is written to the reset register (ACPI 6.5 §4.8.3.6).
 pub const RESET_VALUE: u8 = 1;
@@ -89,7 +89,7 @@ struct Room<'a> {
 impl Room<'_> {
     const ALIGNMENT: u64 = 16;
 
-    /// Writes the next table; the answer is its address. With the most processors, windows and pins they fill a quarter of the room.
+    /// Writes the next table; the answer is its address. With the most processors, windows and pins they fill half of the room.
     fn put(&mut self, table: &[u8]) -> Result<u64, MemoryFault> {
         let at = self.next;
         let end = at + table.len() as u64;

@@ -13,6 +13,7 @@ mod image;
 mod initrd;
 mod places;
 mod ram_map;
+mod reset_vector;
 #[cfg(test)]
 mod tests;
 
@@ -159,16 +160,18 @@ impl std::fmt::Display for Role {
 /// Loads the kernel and all that it is told into `ram`.
 ///
 /// RAM from address 0 on must be one region. What is written: the kernel at the address that it asks for, the RAM disk as far up as it
-/// may be, the rest below [`LOW_MEMORY_TAKEN`].
+/// may be, the rest below [`LOW_MEMORY_TAKEN`], and a few bytes at the reset vector below 1 MiB.
 ///
 /// # Errors
 /// If one of the files cannot be used, or does not fit; see [`BootError`].
 pub fn load(ram: &MemoryMap, sources: &BootSources) -> Result<Entry, BootError> {
     let image = Image::open(Role::Kernel, &sources.kernel)?;
-    match image.kind()? {
-        image::Kind::BzImage => bzimage::load(ram, &image, sources),
-        image::Kind::Elf => elf::load(ram, &image, sources),
-    }
+    let entry = match image.kind()? {
+        image::Kind::BzImage => bzimage::load(ram, &image, sources)?,
+        image::Kind::Elf => elf::load(ram, &image, sources)?,
+    };
+    reset_vector::write(ram)?;
+    Ok(entry)
 }
 
 /// Refuses a command line of more than `limit` bytes, and writes it with the zero that ends it.

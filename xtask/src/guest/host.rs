@@ -1,26 +1,23 @@
 //! The guest that stands for a host: the stock kernel with its own KVM, vhost and TAP and our vhost device, in which `vioduct`
 //! runs.
 
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use super::initramfs;
 use super::kernel::Prepared;
 use super::kit::Guest;
-use super::modules::{Modules, modules_in, replace, unpack_stock};
-use super::packages::{Found, IMAGE};
+use super::modules::Modules;
+use super::packages::Found;
 use super::place::Place;
 use super::plan::Step;
-use super::tree::{BUILD, Tree};
+use super::stock::{self, Selection};
+use super::tree::Tree;
 
 /// What a host of virtual machines has. QEMU emulates AMD's virtualization, and not Intel's.
 const WANTED: [&str; 8] =
     ["kvm-amd", "vhost_net", "vhost_vsock", "tun", "vduse", "virtio_vdpa", "virtio_blk", "virtio_net"];
-/// The order in which the first process loads them: a file in a line.
-const ORDER: &str = "order";
-
 /// Unpacks the modules and writes the part of the initramfs that no run changes.
 pub(super) fn provision(
     place: &Place,
@@ -30,106 +27,16 @@ pub(super) fn provision(
     ours: &Modules,
     (program, made): (&Path, Step),
 ) -> Result<Guest> {
-    let products = place.products(&found.key())?;
-    let folder = products.join("modules-host");
-    let inputs = WANTED.iter().fold(ours.step.inputs, |sum, name| sum.with(name));
-    let modules = Step { name: "modules-host", title: "the stock kernel's modules for a host", inputs };
-    modules.run(place, |log| {
-        let (build, release) = (format!("{BUILD}/modules-host"), &found.kernel.release);
-        let outside = tree.clear(&build)?;
-        log.run(tree.command("depmod").args(["-b", &format!("{IMAGE}/usr"), "-o", &build, release]))?;
-        let dependencies =
-            std::fs::read_to_string(outside.join("lib/modules").join(release).join("modules.dep"))
-                .context("depmod wrote no modules.dep")?;
-        let ordered = in_order(&dependencies, &WANTED)?;
-        let mut files = Vec::new();
-        for path in &ordered {
-            unpack_stock(tree, release, path, &build, log)?;
-            files.push(format!("{}.ko", stem(path)));
-        }
-        log.run(
-            tree.command("strip")
-                .arg("--strip-debug")
-                .args(files.iter().map(|file| Path::new(&build).join(file))),
-        )?;
-        let mut from: Vec<PathBuf> = files.iter().map(|file| outside.join(file)).collect();
-        // Ours last: they need the others.
-        from.extend(modules_in(&ours.for_hosts)?);
-        std::fs::write(outside.join(ORDER), order_of(&from))?;
-        from.push(outside.join(ORDER));
-        replace(&folder, &from)
-    })?;
-    let path = products.join("initramfs-host.cpio");
-    let inputs = made.inputs.with(modules.inputs.to_string());
+    let selection =
+        Selection { name: "modules-host", modules: &WANTED, ours: Some(&ours.for_hosts), before: ours.step };
+    let (modules, selected) = stock::provision(place, tree, found, &selection)?;
+    let path = place.products(&found.key())?.join("initramfs-host.cpio");
+    let inputs = made.inputs.with(selected.inputs.to_string());
     let step =
         Step { name: "initramfs-host", title: "program and modules of a host as a file system", inputs };
     step.run(place, |_| {
-        let mut archive = initramfs::archive(program, &folder)?;
-        let order = folder.join(ORDER);
-        let text = std::fs::read(&order).with_context(|| format!("cannot read {}", order.display()))?;
-        archive.file("lib/modules/order", super::Permissions(0o644), &text);
+        let archive = initramfs::archive(program, &modules)?;
         std::fs::write(&path, archive.finish()).with_context(|| format!("cannot write {}", path.display()))
     })?;
-    Ok(Guest { kernel: prepared.image.clone(), initramfs: path, modules: folder })
-}
-
-/// The wanted modules after those that they need, as paths without an ending, from the text of `modules.dep`.
-///
-/// Each line there is a module and all that it needs, the first needed last.
-fn in_order<'a>(dependencies: &'a str, wanted: &[&str]) -> Result<Vec<&'a str>> {
-    let (mut ordered, mut seen) = (Vec::new(), BTreeSet::new());
-    for name in wanted {
-        let line = dependencies
-            .lines()
-            .find_map(|line| line.split_once(':').filter(|(path, _)| stem(without_ending(path)) == *name));
-        let Some((path, needed)) = line else { bail!("the stock kernel has no module {name}") };
-        let modules = needed.split_whitespace().rev().chain([path]).map(without_ending);
-        ordered.extend(modules.filter(|module| seen.insert(*module)));
-    }
-    Ok(ordered)
-}
-
-/// A file in a line.
-fn order_of(files: &[PathBuf]) -> String {
-    let names = files.iter().filter_map(|file| file.file_name());
-    names.map(|name| name.to_string_lossy().into_owned() + "\n").collect()
-}
-
-/// `kernel/drivers/net/tun` of `kernel/drivers/net/tun.ko.xz`.
-fn without_ending(path: &str) -> &str {
-    path.split_once(".ko").map_or(path, |(path, _)| path)
-}
-
-fn stem(path: &str) -> &str {
-    path.rsplit('/').next().unwrap_or(path)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const DEPENDENCIES: &str = "\
-kernel/drivers/net/tap.ko.xz: kernel/drivers/net/tun.ko.xz
-kernel/drivers/net/tun.ko.xz:
-kernel/drivers/vhost/vhost_net.ko.xz: kernel/drivers/vhost/vhost.ko.xz kernel/drivers/vhost/vhost_iotlb.ko.xz \
-         kernel/drivers/net/tap.ko.xz kernel/drivers/net/tun.ko.xz
-";
-
-    #[test]
-    fn what_a_module_needs_comes_before_it_and_once() {
-        let ordered = in_order(DEPENDENCIES, &["tun", "vhost_net"]).unwrap();
-        let names: Vec<&str> = ordered.into_iter().map(stem).collect();
-        assert_eq!(names, ["tun", "tap", "vhost_iotlb", "vhost", "vhost_net"]);
-    }
-
-    #[test]
-    fn the_order_is_of_names() {
-        assert_eq!(order_of(&["/a/vhost.ko".into(), "/b/ours.ko".into()]), "vhost.ko\nours.ko\n");
-    }
-
-    #[test]
-    fn a_module_that_the_kernel_lacks_is_named() {
-        let error = in_order(DEPENDENCIES, &["kvm-amd"]).unwrap_err();
-        assert!(error.to_string().contains("kvm-amd"), "{error}");
-    }
+    Ok(Guest { kernel: prepared.image.clone(), initramfs: path, modules })
 }

@@ -10,6 +10,7 @@ use super::modules::{Modules, modules_in};
 use super::packages::Found;
 use super::place::Place;
 use super::plan::Step;
+use super::stock::ORDER;
 
 const FOLDERS: [&str; 5] = ["dev", "proc", "sys", "lib", "lib/modules"];
 /// The kernel opens it for its first process before any file system is mounted.
@@ -33,7 +34,7 @@ pub(super) fn write(
     Ok(path)
 }
 
-/// The program as the first process, and a folder of modules.
+/// The program as the first process, and a folder of modules with the order in which they are loaded.
 pub(super) fn archive(program: &Path, modules: &Path) -> Result<Archive> {
     let read = |path: &Path| std::fs::read(path).with_context(|| format!("cannot read {}", path.display()));
     let mut archive = Archive::default();
@@ -44,6 +45,10 @@ pub(super) fn archive(program: &Path, modules: &Path) -> Result<Archive> {
     for module in modules_in(modules)? {
         let name = module.file_name().unwrap_or_default().to_string_lossy().into_owned();
         archive.file(&format!("lib/modules/{name}"), Permissions(0o644), &read(&module)?);
+    }
+    let order = modules.join(ORDER);
+    if order.exists() {
+        archive.file("lib/modules/order", Permissions(0o644), &read(&order)?);
     }
     Ok(archive)
 }

@@ -28,6 +28,8 @@ pub(crate) struct Kit {
     pub(crate) qemu: Guest,
     /// What stands for a host: its initramfs lacks the program that runs there, and the kit.
     pub(crate) host: Guest,
+    /// The stock kernel with fio, iperf3, ping and mkfs.ext4, and Linux's own drivers alone.
+    pub(crate) tools: Guest,
     /// The program that runs QEMU.
     pub(crate) emulator: PathBuf,
 }
@@ -54,7 +56,9 @@ impl fmt::Display for Kit {
         for version in versions {
             writeln!(f, "          {} {}", version.package, version.version)?;
         }
-        for (name, guest) in [("uml", &self.uml), ("qemu", &self.qemu), ("host", &self.host)] {
+        for (name, guest) in
+            [("uml", &self.uml), ("qemu", &self.qemu), ("host", &self.host), ("tools", &self.tools)]
+        {
             writeln!(f, "{name:<9} {}\n          {}", guest.kernel.display(), guest.initramfs.display())?;
         }
         write!(f, "emulator  {}", self.emulator.display())
@@ -78,6 +82,7 @@ mod tests {
             uml: guest("uml"),
             qemu: guest("qemu"),
             host: guest("host"),
+            tools: guest("tools"),
             emulator: "/k/q".into(),
         }
     }
@@ -88,6 +93,7 @@ mod tests {
         assert_eq!(json["uml"]["kernel"], "/k/uml");
         assert_eq!(json["qemu"]["initramfs"], "/k/qemu.cpio");
         assert_eq!(json["host"]["initramfs"], "/k/host.cpio");
+        assert_eq!(json["tools"]["initramfs"], "/k/tools.cpio");
         assert_eq!(json["kernel"]["release"], "7.2.13-cloud");
         assert_eq!(json["emulator"], "/k/q");
     }

@@ -22,5 +22,7 @@ pub(super) const COMMAND_LINE_LEN: u64 = 0x1_0000;
 
 /// From here on a PC has no RAM: the hole of the old graphics memory and ROMs.
 pub(super) const LEGACY_HOLE: u64 = 0xa_0000;
+/// Where a processor in real mode finds a PC's firmware: f000:fff0. The ACPI tables end before it.
+pub(super) const RESET_VECTOR: u64 = 0xf_fff0;
 /// RAM goes on, and kernels may be loaded.
 pub(super) const ONE_MIB: u64 = 0x10_0000;

@@ -111,3 +111,16 @@ fn a_file_that_is_no_kernel_is_refused() {
         "the kernel kernel is truncated: it has 0 bytes of at least 518: copy or build it again"
     );
 }
+
+#[test]
+fn a_jump_to_the_reset_vector_resets_the_machine() {
+    let rig = Rig::new(&elves::elf());
+    rig.load().unwrap();
+    // mov al, 0xfe; out 0x64, al; hlt; jmp to the hlt
+    let command = [0xb0, 0xfe, 0xe6, 0x64, 0xf4, 0xeb, 0xfd];
+    assert_eq!(rig.bytes(0xf_fff0, command.len()), command);
+    assert!(
+        TOLD.iter().any(|(at, len, kind)| (*at..at + len).contains(&0xf_fff0) && *kind == 2),
+        "not for use"
+    );
+}

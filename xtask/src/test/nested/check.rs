@@ -37,10 +37,14 @@ enum Command {
     /// These words.
     Plain(Words),
     /// To run a guest of the kit, whose program does a lab: `entropy`, or `virtio-test,10`.
-    Guest { lab: &'static str, more: Words },
+    Guest { initramfs: &'static str, lab: &'static str, more: Words },
     /// Nothing: the guests' program runs there itself, with these words.
     Own(Words),
 }
+
+/// First file systems of the kit: with our drivers, and with fio and others.
+const DRIVERS: &str = "{kit}/initramfs-qemu.cpio";
+const TOOLS: &str = "{kit}/initramfs-tools.cpio";
 
 /// How long a command may take.
 const LIMIT: Duration = Duration::from_mins(4);
@@ -70,7 +74,7 @@ impl Check {
 
     /// `vioduct run` with a guest of the kit in which a lab is done.
     pub(super) const fn guest(name: &'static str, lab: &'static str) -> Self {
-        Self { command: Command::Guest { lab, more: &[] }, ..Self::command(name, &[]) }
+        Self { command: Command::Guest { initramfs: DRIVERS, lab, more: &[] }, ..Self::command(name, &[]) }
     }
 
     /// `vioduct` with these words: it must say why not in one line, with words of which these are a part, and end with status 1.
@@ -78,12 +82,17 @@ impl Check {
         Self::command(name, words).ending(1).complaining(why).judged(is_a_refusal)
     }
 
+    /// The same with fio, iperf3, ping and mkfs.ext4 in the guest, and without our drivers.
+    pub(super) const fn guest_with_tools(name: &'static str, lab: &'static str) -> Self {
+        Self { command: Command::Guest { initramfs: TOOLS, lab, more: &[] }, ..Self::command(name, &[]) }
+    }
+
     /// With more words for `vioduct`.
     pub(super) const fn with(self, words: Words) -> Self {
         let command = match self.command {
             Command::Plain(_) => Command::Plain(words),
             Command::Own(_) => Command::Own(words),
-            Command::Guest { lab, more: _ } => Command::Guest { lab, more: words },
+            Command::Guest { initramfs, lab, more: _ } => Command::Guest { initramfs, lab, more: words },
         };
         Self { command, ..self }
     }
@@ -132,8 +141,8 @@ impl Check {
         };
         let words = match self.command {
             Command::Plain(words) | Command::Own(words) => words.iter().map(|word| placed(word)).collect(),
-            Command::Guest { lab, more } => {
-                guest_arguments(lab, more).iter().map(|word| placed(word)).collect()
+            Command::Guest { initramfs, lab, more } => {
+                guest_arguments(initramfs, lab, more).iter().map(|word| placed(word)).collect()
             }
         };
         rig::Command {
@@ -171,10 +180,9 @@ impl Check {
     }
 }
 
-fn guest_arguments(lab: &str, more: Words) -> Vec<String> {
+fn guest_arguments(initramfs: &str, lab: &str, more: Words) -> Vec<String> {
     let line = format!("console=ttyS0 loglevel=5 panic=-1 vioduct.lab={lab}");
-    let words =
-        ["run", "--kernel", "{kit}/vmlinuz", "--initrd", "{kit}/initramfs-qemu.cpio", "--cmdline", &line];
+    let words = ["run", "--kernel", "{kit}/vmlinuz", "--initrd", initramfs, "--cmdline", &line];
     words.iter().chain(more).map(|word| String::from(*word)).collect()
 }
 
