@@ -40,6 +40,15 @@ pub(crate) struct Cost {
     pub(crate) per_operation_ns: Option<u64>,
 }
 
+impl Cost {
+    /// Traps by the number of operations, in hundredths.
+    fn traps_per_operation(&self) -> Option<String> {
+        let traps = self.register_reads? + self.register_writes?;
+        let hundredths = (traps * 100).checked_div(self.operations)?;
+        Some(format!("{}.{:02}", hundredths / 100, hundredths % 100))
+    }
+}
+
 /// The costs of a lab, by the way in which the job was done.
 #[derive(Serialize, Default)]
 pub(crate) struct Costs {
@@ -164,6 +173,7 @@ pub(crate) fn cost_table(costs: &Costs) -> String {
             "way",
             "reg reads",
             "reg writes",
+            "traps/op",
             "doorbells",
             "interrupts",
             "bytes moved",
@@ -178,6 +188,7 @@ pub(crate) fn cost_table(costs: &Costs) -> String {
             cost.way.clone(),
             count(cost.register_reads),
             count(cost.register_writes),
+            cost.traps_per_operation().unwrap_or_else(unknown),
             cost.doorbells.to_string(),
             cost.interrupts.to_string(),
             cost.bytes_moved.to_string(),
@@ -187,7 +198,7 @@ pub(crate) fn cost_table(costs: &Costs) -> String {
         ]
     }));
     let widths: Vec<usize> =
-        (0..9).map(|column| rows.iter().map(|row| row[column].len()).max().unwrap_or_default()).collect();
+        (0..10).map(|column| rows.iter().map(|row| row[column].len()).max().unwrap_or_default()).collect();
     let mut text = String::new();
     for row in &rows {
         for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
@@ -203,8 +214,29 @@ pub(crate) fn cost_table(costs: &Costs) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::percentiles;
+    use super::{Cost, percentiles};
     use std::time::Duration;
+
+    #[test]
+    fn traps_are_counted_for_each_operation() {
+        let cost = |traps: Option<u64>, operations: u64| Cost {
+            way: String::new(),
+            operations,
+            batch: 1,
+            register_reads: Some(0),
+            register_writes: traps,
+            doorbells: 0,
+            interrupts: 0,
+            bytes_moved: 0,
+            median_ns: None,
+            p99_ns: None,
+            per_operation_ns: None,
+        };
+        let shown = |traps, operations| cost(traps, operations).traps_per_operation();
+        assert_eq!(shown(Some(2014), 1007).as_deref(), Some("2.00"));
+        assert_eq!(shown(Some(63), 1000).as_deref(), Some("0.06"));
+        assert_eq!((shown(None, 1000), shown(Some(1), 0)), (None, None));
+    }
 
     #[test]
     fn percentiles_of_a_hundred_and_of_none() {

@@ -3,6 +3,7 @@
 mod confined;
 mod console;
 mod devices;
+mod kernel_vhost;
 
 use crate::Failure;
 use crate::args::{MachineOptions, SandboxSwitch};

@@ -145,7 +145,19 @@ fn the_doctor_has_a_line_for_each_thing_and_a_remedy_for_what_is_missing() {
         findings.as_array().unwrap().iter().map(|finding| finding["name"].as_str().unwrap()).collect();
     assert_eq!(
         names,
-        ["loopback", "kvm", "vhost-net", "vhost-vsock", "tun", "vduse", "guest-kit", "qemu", "huge-pages"]
+        [
+            "loopback",
+            "kvm",
+            "vhost-net",
+            "vhost-vsock",
+            "vhost-demo",
+            "tun",
+            "vduse",
+            "guest-kit",
+            "qemu",
+            "huge-pages",
+            "sandbox"
+        ]
     );
     for finding in findings.as_array().unwrap() {
         assert_eq!(finding["state"] == "ok", finding["remedy"].is_null(), "{finding}");

@@ -33,6 +33,8 @@ pub enum Need {
     Interfaces,
     /// New connections to sockets of this host: of vhost-user front-ends.
     UnixSockets,
+    /// Requests to vhost in the kernel.
+    Vhost,
 }
 
 /// Describes the sandbox of a process that runs machines; `/dev/kvm` is in it.

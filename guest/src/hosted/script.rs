@@ -7,7 +7,7 @@
 //! | `empty BYTES PATH` | make a file of zeros |
 //! | `beside READY` | start a server that the next command needs, and wait until it prints READY |
 //! | `run SECONDS` | run a command, for so long at most |
-//! | `run SECONDS TERM WORDS` | and send it SIGTERM (or another: INT) once it has printed WORDS |
+//! | `run SECONDS TERM WORDS` | and send it SIGTERM (or another: INT, KILL) once it has printed WORDS |
 //! | `own …` | as `run …`, but of this very program |
 
 use std::io;
@@ -80,6 +80,7 @@ fn signal(text: &str) -> Option<(Signal, String)> {
     let signal = match name {
         "TERM" => Signal::TERM,
         "INT" => Signal::INT,
+        "KILL" => Signal::KILL,
         _ => return None,
     };
     (!words.is_empty()).then(|| (signal, words.to_owned()))
@@ -112,7 +113,7 @@ mod tests {
             "jump 3",
             "run",
             "run x",
-            "run 3 KILL x",
+            "run 3 STOP x",
             "run 3 TERM",
             "empty x /a",
             "empty 3",

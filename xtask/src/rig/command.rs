@@ -43,6 +43,7 @@ pub(crate) struct Command {
 pub(crate) enum Signal {
     Interrupt,
     Terminate,
+    Kill,
 }
 
 impl Signal {
@@ -50,6 +51,7 @@ impl Signal {
         match self {
             Self::Interrupt => "INT",
             Self::Terminate => "TERM",
+            Self::Kill => "KILL",
         }
     }
 }

@@ -6,7 +6,7 @@ use super::labs::GuestLab;
 use super::machine::Booted;
 use super::served::{Counts, offer, workers};
 use crate::Failure;
-use crate::args::Transport;
+use crate::args::{Ring, Transport};
 use crate::host::usable_kvm;
 use crate::labs::{ServerProcess, Setup, failed};
 use std::path::Path;
@@ -14,6 +14,8 @@ use std::sync::mpsc::Sender;
 use std::time::Duration;
 use vioduct_machine::{BootSources, Builder, MachineError, Pages, Parts};
 use vioduct_pci_demo::PciDemo;
+use vioduct_spec::vhost_demo;
+use vioduct_vhost_kernel::{KernelBackend, Kind};
 use vioduct_vhost_user::{Frontend, Patience, SharedRegion};
 use vioduct_virtio_device::Backend;
 
@@ -51,6 +53,13 @@ pub(super) fn boot(
             attach(&mut builder, setup, frontend).map_err(failed("attach the device"))?;
             ("in another process, over vhost-user", Counts::Elsewhere)
         }
+        GuestLab::KernelVhostDemo => {
+            let device = workers(lab.model(device_type, &received)?, setup.ring);
+            let counts = Counts::Spare(device.meter());
+            let device = KernelBackend::new(device, Kind::Demo, builder.ram().clone());
+            attach(&mut builder, setup, device).map_err(failed("attach the device"))?;
+            ("in the host's kernel, by vhost", counts)
+        }
         GuestLab::VirtioDemo | GuestLab::Factorial | GuestLab::Echo => {
             let device = workers(lab.model(device_type, &received)?, setup.ring);
             let counts = Counts::of(device.meter());
@@ -69,6 +78,18 @@ pub(super) fn boot(
         builder.boot(&sources, console).map_err(|error| Failure::Failed(error.to_string()))
     })?;
     Ok(Booted { guest, counts, how: how.to_owned(), device: Some(DEVICE), server: None, process: server })
+}
+
+/// Why the kernel of this host cannot have the data path of vhost-demo, if it cannot.
+pub(super) fn why_not_in_the_kernel(ring: Ring) -> Option<String> {
+    let node = vhost_demo::NODE;
+    match (ring, Path::new(node).exists()) {
+        (Ring::Packed, _) => Some("vhost has split rings alone, which --ring split asks for".to_owned()),
+        (Ring::Split, true) => None,
+        (Ring::Split, false) => {
+            Some(format!("there is no {node}: build and load our module, see kernel/README.md"))
+        }
+    }
 }
 
 fn attach(builder: &mut Builder, setup: &Setup, backend: impl Backend + 'static) -> Result<(), MachineError> {

@@ -1,9 +1,9 @@
 //! A lab in a guest: what is attached, what the guest's program is told, and what it must say.
 
-use super::Kit;
 use super::boot::Guest;
 use super::console::{GuestCost, Line};
 use super::machine::{Booted, Machine};
+use super::{Kit, kvm};
 use crate::Failure;
 use crate::args::Ring;
 use crate::labs::{Place, Setup, failed};
@@ -26,6 +26,8 @@ pub(crate) enum GuestLab {
     VirtioDemo,
     /// The same with the device's data path in a process that is not the machine's.
     VhostDemo,
+    /// The same with it in the host's kernel, where the machine is ours: the second part of that lab.
+    KernelVhostDemo,
     Factorial,
     Echo,
 }
@@ -44,7 +46,7 @@ impl GuestLab {
     const fn program(self) -> &'static str {
         match self {
             Self::PciDemo => "pci-demo",
-            Self::VirtioDemo | Self::VhostDemo => "virtio-demo",
+            Self::VirtioDemo | Self::VhostDemo | Self::KernelVhostDemo => "virtio-demo",
             Self::Factorial => "virtio-test,12",
             Self::Echo => "virtio-test,10",
         }
@@ -55,7 +57,7 @@ impl GuestLab {
         match self {
             // What it reads first is what the register was left with.
             Self::PciDemo => DEMO_LINES.split_at(1).1,
-            Self::VirtioDemo | Self::VhostDemo => &DEMO_LINES,
+            Self::VirtioDemo | Self::VhostDemo | Self::KernelVhostDemo => &DEMO_LINES,
             Self::Factorial => &["vioduct_virtio_test: factorial of 12: 479001600"],
             Self::Echo => &["vioduct_virtio_test: echo: 111, 112, 113"],
         }
@@ -65,7 +67,7 @@ impl GuestLab {
     pub(super) const fn device_type(self) -> u32 {
         match self {
             Self::Factorial | Self::Echo => device_type::TEST,
-            Self::PciDemo | Self::VirtioDemo | Self::VhostDemo => device_type::DEMO,
+            Self::PciDemo | Self::VirtioDemo | Self::VhostDemo | Self::KernelVhostDemo => device_type::DEMO,
         }
     }
 
@@ -74,7 +76,7 @@ impl GuestLab {
         let program = format!("vioduct.lab={}", self.program());
         let driver = match self {
             Self::PciDemo => return vec![program],
-            Self::VirtioDemo | Self::VhostDemo => "vioduct_virtio_demo",
+            Self::VirtioDemo | Self::VhostDemo | Self::KernelVhostDemo => "vioduct_virtio_demo",
             Self::Factorial | Self::Echo => "vioduct_virtio_test",
         };
         let format = (self == Self::Echo).then(|| format!("{driver}.echo=1"));
@@ -85,7 +87,7 @@ impl GuestLab {
     pub(super) fn model(self, device_type: u32, received: &Sender<String>) -> Result<Model, Failure> {
         let options = |text: String| Options::parse(&text).map_err(failed("describe the device"));
         let format = match self {
-            Self::PciDemo | Self::VirtioDemo | Self::VhostDemo => {
+            Self::PciDemo | Self::VirtioDemo | Self::VhostDemo | Self::KernelVhostDemo => {
                 let options = options(format!("virtio-demo,id={device_type}"))?;
                 let model = VirtioDemo::from_options(&options).map_err(failed("describe the device"))?;
                 return Ok(Box::new(model));
@@ -105,13 +107,13 @@ impl GuestLab {
     const fn bytes_per_operation(self) -> u64 {
         (match self {
             Self::PciDemo => 4,
-            Self::VirtioDemo | Self::VhostDemo => 2 * demo::HALF_LEN,
+            Self::VirtioDemo | Self::VhostDemo | Self::KernelVhostDemo => 2 * demo::HALF_LEN,
             Self::Factorial => test::FACTORIAL_READABLE_LEN + test::FACTORIAL_WRITABLE_LEN,
             Self::Echo => test::ECHO_READABLE_LEN + test::ECHO_WRITABLE_LEN,
         }) as u64
     }
 
-    /// Boots a guest with the lab's device, and sees what becomes of it.
+    /// Boots a guest with the lab's device, and another for each further way to attach it.
     pub(crate) fn run(
         self,
         machine: Machine,
@@ -120,9 +122,28 @@ impl GuestLab {
         out: &mut Transcript,
     ) -> Result<Costs, Failure> {
         let kit = Kit::load()?;
+        let mut ways = vec![self.run_one_way(&kit, machine, setup, place, out)?];
+        if let (Self::VhostDemo, Machine::Kvm) = (self, machine) {
+            match kvm::why_not_in_the_kernel(setup.ring) {
+                None => ways.push(Self::KernelVhostDemo.run_one_way(&kit, machine, setup, place, out)?),
+                Some(why) => out.say(format!("the host's kernel does not serve it here: {why}")),
+            }
+        }
+        Ok(Costs { ways })
+    }
+
+    /// Boots a guest with the lab's device, and sees what becomes of it.
+    fn run_one_way(
+        self,
+        kit: &Kit,
+        machine: Machine,
+        setup: &Setup,
+        place: &Place,
+        out: &mut Transcript,
+    ) -> Result<Cost, Failure> {
         let room = tempfile::tempdir().map_err(failed("make a folder for sockets"))?;
         let (sender, received) = mpsc::channel();
-        let booted = machine.boot(&kit, self, setup, room.path(), sender)?;
+        let booted = machine.boot(kit, self, setup, room.path(), sender)?;
         let Booted { guest, counts, how, device, .. } = booted;
         out.say(format!("boots Linux {} in {}, with the device {how}", kit.release(), machine.title()));
         let watched = watch(guest, place.ring, out)?;
@@ -130,7 +151,11 @@ impl GuestLab {
         self.judge(&watched, out);
         let trapped = device.and_then(|device| watched.registers_of(device));
         let registers = counts.registers().or(trapped);
-        Ok(Costs { ways: vec![self.cost(&how, watched.cost, counts.queue(), registers)] })
+        if let Some(served) = counts.served_in_vain() {
+            let what = format!("the machine's process has served {served} requests");
+            out.check(what, Check::equal(&served, &0));
+        }
+        Ok(self.cost(&how, watched.cost, counts.queue(), registers))
     }
 
     fn judge(self, watched: &Watched, out: &mut Transcript) {

@@ -26,7 +26,7 @@ pub(super) fn attach(
 ) -> Result<Attached, Failure> {
     let socket = room.join("device.sock");
     match lab {
-        GuestLab::VhostDemo => vhost_user(lab, setup, &socket, received),
+        GuestLab::VhostDemo | GuestLab::KernelVhostDemo => vhost_user(lab, setup, &socket, received),
         GuestLab::PciDemo => {
             let server = Server::function(&socket, vioduct_pci_demo::PciDemo::default())?;
             Ok(vfio_user(server, &socket, lab.kernel_words(0)))

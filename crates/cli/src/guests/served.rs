@@ -31,6 +31,8 @@ pub(super) enum Counts {
     Queue(LastMeter),
     /// Nothing: whoever has the device counts.
     Elsewhere,
+    /// What a device of this process has seen whose queues another is to serve.
+    Spare(Meter),
 }
 
 impl Server {
@@ -147,7 +149,7 @@ impl Counts {
     /// What the first queue of a virtio device has done.
     pub(super) fn queue(&self) -> Option<QueueStats> {
         match self {
-            Self::Registers(_) | Self::Elsewhere => None,
+            Self::Registers(_) | Self::Elsewhere | Self::Spare(_) => None,
             Self::Queue(meter) => meter.lock().unwrap_or_else(PoisonError::into_inner).as_ref()?.read(0),
         }
     }
@@ -159,7 +161,15 @@ impl Counts {
                 let Counters { bar_reads, bar_writes, .. } = &**accesses;
                 Some((bar_reads.load(Ordering::Relaxed), bar_writes.load(Ordering::Relaxed)))
             }
-            Self::Queue(_) | Self::Elsewhere => None,
+            Self::Queue(_) | Self::Elsewhere | Self::Spare(_) => None,
+        }
+    }
+
+    /// How many requests a device of this process has served that another was to serve.
+    pub(super) fn served_in_vain(&self) -> Option<u64> {
+        match self {
+            Self::Spare(meter) => meter.read(0).map(|queue| queue.chains),
+            Self::Registers(_) | Self::Queue(_) | Self::Elsewhere => None,
         }
     }
 }

@@ -33,7 +33,7 @@ pub(super) fn attach(
     let device_type = lab.device_type();
     let model = move || lab.model(device_type, &received);
     let (server, how, bus_type) = match lab {
-        GuestLab::VhostDemo => {
+        GuestLab::VhostDemo | GuestLab::KernelVhostDemo => {
             (Server::vhost_user(&socket, MEMORY_FILES, model, setup.ring)?, "over vhost-user", device_type)
         }
         GuestLab::PciDemo => {

@@ -4,6 +4,7 @@ use crate::Failure;
 use crate::args::MachineOptions;
 use crate::labs::failed;
 use crate::registry;
+use crate::run::kernel_vhost;
 use std::path::PathBuf;
 use vioduct_machine::sandbox::{Access, Confinement, Files, Need, Sandbox};
 use vioduct_virtio_device::Options;
@@ -40,6 +41,10 @@ fn add(sandbox: &mut Sandbox, device: &Options) -> Result<(), Failure> {
     if device.text("tap").is_some() {
         sandbox.files.push((PathBuf::from("/dev/net/tun"), Access::Device));
         sandbox.needs.push(Need::Interfaces);
+    }
+    if let Some(vhost) = kernel_vhost::wanted(device)? {
+        sandbox.files.push((PathBuf::from(vhost.node), Access::Device));
+        sandbox.needs.push(Need::Vhost);
     }
     let Some(path) = device.text("path") else { return Ok(()) };
     match (device.name(), path) {
@@ -97,6 +102,12 @@ mod tests {
         let files = vec![("/dev/net/tun".into(), Access::Device)];
         assert_eq!(of("net,tap=auto"), Sandbox { files, needs: vec![Need::Interfaces] });
         assert_eq!(of("net,port=reflect"), Sandbox::default());
+    }
+
+    #[test]
+    fn a_device_of_the_kernels_has_its_node() {
+        let node = vec![("/dev/vhost-demo".into(), Access::Device)];
+        assert_eq!(of("virtio-demo,vhost=kernel"), Sandbox { files: node, needs: vec![Need::Vhost] });
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What `--device` says, and the device that follows from it.
 
+use super::kernel_vhost;
 use crate::Failure;
 use crate::nearest::unknown;
 use crate::registry::{self, Make};
@@ -7,6 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 use vioduct_machine::Builder;
 use vioduct_vfio_user::RemoteFunction;
+use vioduct_vhost_kernel::KernelBackend;
 use vioduct_vhost_user::{Frontend, Patience, SharedRegion};
 use vioduct_virtio_device::{Backend, DeviceModel, Workers};
 
@@ -17,8 +19,8 @@ enum Transport {
     Mmio,
 }
 
-/// Attaches what `name[,key=value…]` describes. Beside the device's own options there are `transport=pci|mmio`, and
-/// `vhost-user=PATH` for a device that the server there has. `vfio-user=PATH` alone is for the PCI function that the server there has,
+/// Attaches what `name[,key=value…]` describes. Beside the device's own options there are `transport=pci|mmio`,
+/// `vhost-user=PATH` for a device that the server there has, and `vhost=…` for one that the kernel serves. `vfio-user=PATH` alone is for the PCI function that the server there has,
 /// whatever that is.
 pub(crate) fn attach(builder: &mut Builder, text: &str) -> Result<(), Failure> {
     if let Some(path) = text.strip_prefix("vfio-user=") {
@@ -31,6 +33,8 @@ pub(crate) fn attach(builder: &mut Builder, text: &str) -> Result<(), Failure> {
     }
     let transport = options.take("transport");
     let server = options.take("vhost-user");
+    let kernel = kernel_vhost::wanted(&options)?;
+    options.take("vhost");
     let usage = |error: vioduct_virtio_device::OptionError| Failure::Usage(error.to_string());
     let failed = |error: vioduct_machine::MachineError| Failure::Failed(format!("{}: {error}", device.name));
     match device.make {
@@ -47,9 +51,18 @@ pub(crate) fn attach(builder: &mut Builder, text: &str) -> Result<(), Failure> {
                 Some(other) => return Err(Failure::Usage(unknown("transport", other, ["pci", "mmio"]))),
             };
             let model = make(&options).map_err(usage)?;
-            let attached = match server {
-                None => place(builder, transport, device.name, Workers::new(model)),
-                Some(path) => {
+            let attached = match (server, kernel) {
+                (None, None) => place(builder, transport, device.name, Workers::new(model)),
+                (None, Some(vhost)) => {
+                    let ram = builder.ram().clone();
+                    let kernel = KernelBackend::new(Workers::new(model), (vhost.kind)(), ram);
+                    place(builder, transport, device.name, kernel)
+                }
+                (Some(_), Some(_)) => {
+                    let why = format!("{}: `vhost-user=…` or `vhost=…`: choose one", device.name);
+                    return Err(Failure::Usage(why));
+                }
+                (Some(path), None) => {
                     let frontend = remote(builder, &*model, Path::new(&path))?;
                     place(builder, transport, device.name, frontend)
                 }

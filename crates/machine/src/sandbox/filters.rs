@@ -25,6 +25,7 @@ use seccompiler::{
 };
 use std::collections::BTreeMap;
 use std::mem::size_of;
+use vioduct_vhost_kernel::ioctl as vhost;
 use vmm_sys_util::ioctl::{_IOC_NONE, _IOC_READ, _IOC_WRITE, ioctl_expr};
 
 /// What every thread does, whatever the arguments.
@@ -178,8 +179,16 @@ fn running(needs: &[Need]) -> Result<Rules, BackendError> {
         .rule(SYS_mprotect, 2, executable, 0)?
         .rule(SYS_clone, 0, SeccompCmpOp::MaskedEq(thread), thread)?;
     let rules = if needs.contains(&Need::IoUring) { rules.any(IO_URING) } else { rules };
-    match needs.contains(&Need::Interfaces) {
-        true => rules.only(SYS_ioctl, 1, INTERFACES_RUNNING.iter().copied()),
+    let rules = match needs.contains(&Need::Interfaces) {
+        true => rules.only(SYS_ioctl, 1, INTERFACES_RUNNING.iter().copied())?,
+        false => rules,
+    };
+    requests_to_vhost(rules, needs, vhost::RUNNING)
+}
+
+fn requests_to_vhost(rules: Rules, needs: &[Need], requests: &[u32]) -> Result<Rules, BackendError> {
+    match needs.contains(&Need::Vhost) {
+        true => rules.only(SYS_ioctl, 1, requests.iter().map(|request| u64::from(*request))),
         false => Ok(rules),
     }
 }
@@ -193,6 +202,7 @@ pub(super) fn whole_process(needs: &[Need]) -> Result<[BpfProgram; 2], BackendEr
         .only(SYS_prctl, 0, [libc::PR_SET_NO_NEW_PRIVS as u64])?
         .only(SYS_seccomp, 0, [libc::SECCOMP_SET_MODE_FILTER.into()])?
         .only(SYS_socketpair, 0, unix())?;
+    let rules = requests_to_vhost(rules, needs, vhost::SET_UP)?;
     let rules = match needs.contains(&Need::UnixSockets) {
         true => rules.any(&[SYS_connect]).only(SYS_socket, 0, unix())?,
         false => rules,

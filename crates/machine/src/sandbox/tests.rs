@@ -21,6 +21,8 @@ const ALLOWED: &str = "VIODUCT_TEST_SANDBOX_FILE";
 const KVM_CREATE_VM: i64 = 0xae01;
 const KVM_RUN: i64 = 0xae80;
 const KVM_SET_USER_MEMORY_REGION: i64 = 0x4020_ae46;
+const VHOST_SET_OWNER: i64 = 0xaf01;
+const VHOST_SET_VRING_NUM: i64 = 0x4008_af10;
 const UNIX: i64 = libc::AF_UNIX as i64;
 const STREAM: i64 = libc::SOCK_STREAM as i64;
 /// Everything may be done with that memory.
@@ -45,6 +47,8 @@ const CALLS: &[(&str, i64, [i64; 4])] = &[
     ("make a machine", libc::SYS_ioctl, [-1, KVM_CREATE_VM, 0, 0]),
     ("map memory", libc::SYS_ioctl, [-1, KVM_SET_USER_MEMORY_REGION, 0, 0]),
     ("run a guest", libc::SYS_ioctl, [-1, KVM_RUN, 0, 0]),
+    ("own a vhost device", libc::SYS_ioctl, [-1, VHOST_SET_OWNER, 0, 0]),
+    ("give vhost a queue", libc::SYS_ioctl, [-1, VHOST_SET_VRING_NUM, 0, 0]),
     ("code", libc::SYS_mmap, [0, 4096, ANYTHING, ANONYMOUS]),
     ("data to code", libc::SYS_mprotect, [0, 4096, ANYTHING, 0]),
     ("another filter", libc::SYS_seccomp, [libc::SECCOMP_SET_MODE_FILTER as i64, 0, 0, 0]),
@@ -115,6 +119,7 @@ fn child() {
         "sockets" => vec![Need::UnixSockets],
         "io_uring" => vec![Need::IoUring],
         "interfaces" => vec![Need::Interfaces],
+        "vhost" => vec![Need::Vhost],
         _ => Vec::new(),
     };
     let allowed = File::open(&path).unwrap();
@@ -211,6 +216,7 @@ fn what_no_machine_does_ends_the_process() {
         "type a key",
         "make an interface",
         "take offloads",
+        "give vhost a queue",
         "code",
         "data to code",
     ];
@@ -256,7 +262,11 @@ fn what_devices_need_is_there_for_those_that_have_them() {
     for deed in ["connect", "inet socket"] {
         assert_eq!(end_with("interfaces", PROCESS, deed), End::Killed, "{deed}");
     }
+    let no_such_file = End::Refused(libc::EBADF);
+    assert_eq!(end_with("vhost", PROCESS, "own a vhost device"), no_such_file);
+    assert_eq!(end_with("vhost", FACING, "own a vhost device"), End::Killed);
     for place in [PROCESS, FACING] {
+        assert_eq!(end_with("vhost", place, "give vhost a queue"), no_such_file);
         let end = end_with("io_uring", place, "io_uring");
         // A null pointer, or a system that permits none.
         assert!(matches!(end, End::Refused(libc::EFAULT | libc::EPERM | libc::ENOSYS)), "{end:?}");

@@ -1,0 +1,52 @@
+//! `vhost=…`: devices whose queues the kernel serves.
+
+use crate::Failure;
+use crate::nearest::unknown;
+use vioduct_spec::vhost_demo;
+use vioduct_vhost_kernel::Kind;
+use vioduct_virtio_device::Options;
+
+/// A device that the kernel can serve.
+pub(super) struct Vhost {
+    /// What it is called.
+    device: &'static str,
+    /// What `vhost=` must say.
+    word: &'static str,
+    /// Where the kernel is asked.
+    pub(super) node: &'static str,
+    pub(super) kind: fn() -> Kind,
+}
+
+const KNOWN: &[Vhost] =
+    &[Vhost { device: "virtio-demo", word: "kernel", node: vhost_demo::NODE, kind: || Kind::Demo }];
+
+/// What the options of a device say of the kernel, if anything.
+pub(super) fn wanted(options: &Options) -> Result<Option<&'static Vhost>, Failure> {
+    let Some(word) = options.text("vhost") else { return Ok(None) };
+    let name = options.name();
+    let Some(vhost) = KNOWN.iter().find(|vhost| vhost.device == name) else {
+        return Err(Failure::Usage(format!(
+            "{name}: the kernel has no vhost for it: leave `vhost={word}` out"
+        )));
+    };
+    match vhost.word == word {
+        true => Ok(Some(vhost)),
+        false => Err(Failure::Usage(unknown("vhost", word, [vhost.word]))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_serves_what_it_knows_and_says_so_of_the_rest() {
+        let wanted = |text: &str| wanted(&Options::parse(text).unwrap());
+        assert!(wanted("virtio-demo").is_ok_and(|vhost| vhost.is_none()));
+        assert!(wanted("virtio-demo,vhost=kernel").is_ok_and(|vhost| vhost.is_some()));
+        for (text, why) in [("entropy,vhost=kernel", "no vhost for it"), ("virtio-demo,vhost=on", "kernel")] {
+            let Err(Failure::Usage(message)) = wanted(text) else { panic!("{text} is understood") };
+            assert!(message.contains(why), "{message}");
+        }
+    }
+}
