@@ -39,7 +39,7 @@ impl Code {
         text.bytes().fold(start, |code, byte| code.then(&[0xb0, byte, 0xee]))
     }
 
-    /// Writes 4 bytes to an address: mov dword [ADDRESS], VALUE
+    /// Writes 4 bytes to an address: `mov dword [ADDRESS], VALUE`
     pub(super) fn store(self, address: u32, value: u32) -> Self {
         self.then(&[0xc7, 0x05]).then(&address.to_le_bytes()).then(&value.to_le_bytes())
     }
