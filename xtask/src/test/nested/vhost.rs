@@ -22,8 +22,9 @@ pub(super) const CHECKS: &[Check] = &[
     .judged(both_serve),
     Check::guest("a machine that is killed with requests in flight", "driver-checks,virtio-demo")
         .with(&["--cpus", "2", "--device", "virtio-demo,vhost=kernel"])
-        .signalled(Signal::Kill, "ok: a bad pointer is EFAULT")
+        .signalled(Signal::Kill, IN_FLIGHT)
         .ending(KILLED)
+        .saying(&[IN_FLIGHT])
         .judged(is_the_kernels),
     Check::guest("the next one after that", "virtio-demo")
         .with(&["--device", "virtio-demo,vhost=kernel"])
@@ -31,6 +32,8 @@ pub(super) const CHECKS: &[Check] = &[
         .judged(is_the_kernels),
 ];
 
+/// What the guest says before it has requests in flight without end.
+const IN_FLIGHT: &str = "ok: a bad pointer is EFAULT";
 /// As a shell has it.
 const KILLED: u8 = 128 + 9;
 /// Register accesses of a driver that sets its device up, at most. A lab has a thousand requests.
