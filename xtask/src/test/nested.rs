@@ -108,11 +108,16 @@ impl Topic {
         })
     }
 
-    /// Runs one that has failed once more, alone. QEMU's emulation of virtualization is not without faults: now and then a host's kernel dies
-    /// of an instruction that is patched while it runs, or a guest's processor never comes back. What fails twice fails.
+    /// Runs one that has failed again, alone, up to twice. QEMU's emulation of virtualization is not without faults: now and then a host's kernel dies
+    /// of an instruction that is patched while it runs, or a guest's processor never comes back. What fails three times fails.
     fn again(&self, check: &Check, error: &Error) -> Result<()> {
-        println!("AGAIN: nested: {}: {}: it failed once: {error:#}", self.name, check.name);
-        self.verdicts_of_all(&[check]).pop().unwrap_or_else(|| bail!("there is no verdict"))
+        println!("AGAIN: nested: {}: {}: it failed: {error:#}", self.name, check.name);
+        let once_more =
+            || self.verdicts_of_all(&[check]).pop().unwrap_or_else(|| bail!("there is no verdict"));
+        once_more().or_else(|error| {
+            println!("AGAIN: nested: {}: {}: it failed twice: {error:#}", self.name, check.name);
+            once_more()
+        })
     }
 
     /// Runs them on a new host.
