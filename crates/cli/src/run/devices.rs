@@ -50,12 +50,14 @@ pub(crate) fn attach(builder: &mut Builder, text: &str) -> Result<(), Failure> {
                 Some("mmio") => Transport::Mmio,
                 Some(other) => return Err(Failure::Usage(unknown("transport", other, ["pci", "mmio"]))),
             };
-            let model = make(&options).map_err(usage)?;
             let attached = match (server, kernel) {
-                (None, None) => place(builder, transport, device.name, Workers::new(model)),
+                (None, None) => {
+                    let model = make(&options).map_err(usage)?;
+                    place(builder, transport, device.name, Workers::new(model))
+                }
                 (None, Some(vhost)) => {
-                    let ram = builder.ram().clone();
-                    let kernel = KernelBackend::new(Workers::new(model), (vhost.kind)(), ram);
+                    let (model, kind) = (vhost.make)(&options).map_err(usage)?;
+                    let kernel = KernelBackend::new(Workers::new(model), kind, builder.ram().clone());
                     place(builder, transport, device.name, kernel)
                 }
                 (Some(_), Some(_)) => {
@@ -63,6 +65,7 @@ pub(crate) fn attach(builder: &mut Builder, text: &str) -> Result<(), Failure> {
                     return Err(Failure::Usage(why));
                 }
                 (Some(path), None) => {
+                    let model = make(&options).map_err(usage)?;
                     let frontend = remote(builder, &*model, Path::new(&path))?;
                     place(builder, transport, device.name, frontend)
                 }

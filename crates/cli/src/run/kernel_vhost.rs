@@ -4,7 +4,8 @@ use crate::Failure;
 use crate::nearest::unknown;
 use vioduct_spec::vhost_demo;
 use vioduct_vhost_kernel::Kind;
-use vioduct_virtio_device::Options;
+use vioduct_virtio_demo::VirtioDemo;
+use vioduct_virtio_device::{DeviceModel, OptionError, Options};
 
 /// A device that the kernel can serve.
 pub(super) struct Vhost {
@@ -14,11 +15,18 @@ pub(super) struct Vhost {
     word: &'static str,
     /// Where the kernel is asked.
     pub(super) node: &'static str,
-    pub(super) kind: fn() -> Kind,
+    /// The device as this process has it, and what the kernel is to serve of it.
+    pub(super) make: fn(&Options) -> Made,
 }
 
-const KNOWN: &[Vhost] =
-    &[Vhost { device: "virtio-demo", word: "kernel", node: vhost_demo::NODE, kind: || Kind::Demo }];
+type Made = Result<(Box<dyn DeviceModel>, Kind), OptionError>;
+
+const KNOWN: &[Vhost] = &[Vhost {
+    device: "virtio-demo",
+    word: "kernel",
+    node: vhost_demo::NODE,
+    make: |options| Ok((Box::new(VirtioDemo::from_options(options)?), Kind::Demo)),
+}];
 
 /// What the options of a device say of the kernel, if anything.
 pub(super) fn wanted(options: &Options) -> Result<Option<&'static Vhost>, Failure> {
