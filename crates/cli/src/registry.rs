@@ -12,6 +12,7 @@ use vioduct_pci_demo::PciDemo;
 use vioduct_virtio_demo::VirtioDemo;
 use vioduct_virtio_device::{DeviceModel, OptionError, Options};
 use vioduct_virtio_test::VirtioTest;
+use vioduct_vsock::Vsock;
 
 /// A device, for those who choose one.
 #[derive(Serialize)]
@@ -114,6 +115,15 @@ pub(crate) const DEVICES: &[Device] = &[
             ("id=1..63", "its device type (45)"),
         ],
         make: Make::Virtio(|options| Ok(Box::new(VirtioTest::from_options(options)?))),
+    },
+    Device {
+        name: "vsock",
+        is: "virtio socket device (type 19): connections of guest and host programs, by Unix sockets of the host's",
+        options: &[
+            ("cid=N", "the guest's context identifier, from 3 on"),
+            ("path=PATH", "host programs reach the guest at this socket, and are reached at PATH_PORT"),
+        ],
+        make: Make::Virtio(|options| Ok(Box::new(Vsock::from_options(options)?))),
     },
 ];
 

@@ -135,7 +135,8 @@ fn lists_are_for_people_and_for_machines() {
     let devices = json(&["device", "list", "--json"]);
     let names: Vec<&str> =
         devices.as_array().unwrap().iter().map(|device| device["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["block", "console", "entropy", "net", "pci-demo", "virtio-demo", "virtio-test"]);
+    let expected = ["block", "console", "entropy", "net", "pci-demo", "virtio-demo", "virtio-test", "vsock"];
+    assert_eq!(names, expected);
 }
 
 #[test]

@@ -63,6 +63,7 @@ fn it_says_that_it_is_ready_takes_clients_and_ends_well_on_sigterm() {
         ("net,port=reflect", "vhost-user"),
         ("net,port=reflect,queues=2", "vfio-user"),
         ("console,path=stdio", "vfio-user"),
+        ("vsock,cid=3", "vhost-user"),
         ("pci-demo", "vhost-user"),
     ] {
         let folder = Folder::new("serve");

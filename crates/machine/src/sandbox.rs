@@ -35,12 +35,14 @@ pub enum Need {
     UnixSockets,
     /// Requests to vhost in the kernel.
     Vhost,
+    /// Connections with programs of this host while the guest runs, by Unix sockets: of socket devices.
+    HostPrograms,
 }
 
 /// Describes the sandbox of a process that runs machines; `/dev/kvm` is in it.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Sandbox {
-    /// What may be opened, as often as wanted: files, for folders are never given.
+    /// What may be opened, as often as wanted: files, for folders are given for sockets alone.
     pub files: Vec<(PathBuf, Access)>,
     /// What is used beside files.
     pub needs: Vec<Need>,

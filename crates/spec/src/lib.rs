@@ -12,6 +12,7 @@
 //! | [`net`] | virtio 1.3 §5.1, network cards |
 //! | [`blk`] | virtio 1.3 §5.2, block devices |
 //! | [`console`] | virtio 1.3 §5.3, consoles |
+//! | [`vsock`] | virtio 1.3 §5.10, socket devices |
 //! | [`demo`], [`mod@test`], [`pci_demo`], [`vhost_demo`] | devices of this project |
 #![no_std]
 
@@ -28,6 +29,7 @@ pub mod ring;
 pub mod status;
 pub mod test;
 pub mod vhost_demo;
+pub mod vsock;
 
 pub use features::Features;
 pub use status::Status;

@@ -11,7 +11,7 @@
 //! | [`request_queue`] | [`RequestQueue`]: requests and replies over a virtqueue |
 //! | [`segmentation`] | how a request is cut into descriptors |
 //! | [`config`] | fields of the configuration space, of one generation |
-//! | [`demo`], [`mod@test`], [`entropy`], [`block`], [`console`], [`net`] | one driver per device type |
+//! | [`demo`], [`mod@test`], [`entropy`], [`block`], [`console`], [`net`], [`vsock`] | one driver per device type |
 //! | [`pci_demo`] | the driver of a PCI function that is not virtio |
 //! | [`register_window`] | [`RegisterWindow`]: registers at byte offsets; volatile memory, or a model |
 //! | [`dma`] | [`Dma`]: memory that a device may access, and owned [`DmaBuffer`]s |
@@ -47,6 +47,7 @@ pub mod segmentation;
 pub mod test;
 pub mod transport;
 pub mod virtqueue;
+pub mod vsock;
 
 pub use block::Block;
 pub use console::Console;
@@ -65,3 +66,4 @@ pub use segmentation::Segmentation;
 pub use test::Test;
 pub use transport::{Interrupts, Transport, TransportError};
 pub use virtqueue::{QueueSetup, Virtqueue};
+pub use vsock::Vsock;

@@ -5,7 +5,7 @@ use crate::args::MachineOptions;
 use crate::labs::failed;
 use crate::registry;
 use crate::run::kernel_vhost;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use vioduct_machine::sandbox::{Access, Confinement, Files, Need, Sandbox};
 use vioduct_virtio_device::Options;
 
@@ -32,8 +32,8 @@ fn sandbox(options: &MachineOptions) -> Result<Sandbox, Failure> {
     Ok(sandbox)
 }
 
-/// Adds what a device uses. `path` is a file in the options of every device that has one, but for two words of consoles, and the
-/// others mean the same everywhere.
+/// Adds what a device uses. `path` is a file in the options of every device that has one, but for two words of consoles and the
+/// sockets of socket devices, and the others mean the same everywhere.
 fn add(sandbox: &mut Sandbox, device: &Options) -> Result<(), Failure> {
     if device.text("vhost-user").is_some() {
         sandbox.needs.push(Need::UnixSockets);
@@ -53,6 +53,11 @@ fn add(sandbox: &mut Sandbox, device: &Options) -> Result<(), Failure> {
             let why = "console: `path=pty`: the sandbox makes no terminals: --sandbox off does without it";
             return Err(Failure::Usage(why.to_owned()));
         }
+        ("vsock", path) => {
+            sandbox.files.push((folder_of(path), Access::Sockets));
+            sandbox.needs.push(Need::HostPrograms);
+            return Ok(());
+        }
         _ => {}
     }
     let access = if device.text("readonly") == Some("on") { Access::ReadOnly } else { Access::ReadWrite };
@@ -61,6 +66,11 @@ fn add(sandbox: &mut Sandbox, device: &Options) -> Result<(), Failure> {
         sandbox.needs.push(Need::IoUring);
     }
     Ok(())
+}
+
+fn folder_of(path: &str) -> PathBuf {
+    let folder = Path::new(path).parent().filter(|folder| !folder.as_os_str().is_empty());
+    folder.unwrap_or(Path::new(".")).to_owned()
 }
 
 #[cfg(test)]
@@ -108,6 +118,17 @@ mod tests {
     fn a_device_of_the_kernels_has_its_node() {
         let node = vec![("/dev/vhost-demo".into(), Access::Device)];
         assert_eq!(of("virtio-demo,vhost=kernel"), Sandbox { files: node, needs: vec![Need::Vhost] });
+    }
+
+    #[test]
+    fn a_socket_device_has_sockets_in_its_folder() {
+        let folder = |folder: &str| Sandbox {
+            files: vec![(folder.into(), Access::Sockets)],
+            needs: vec![Need::HostPrograms],
+        };
+        assert_eq!(of("vsock,cid=3,path=/run/guest/v"), folder("/run/guest"));
+        assert_eq!(of("vsock,cid=3,path=v"), folder("."));
+        assert_eq!(of("vsock,cid=3"), Sandbox::default());
     }
 
     #[test]

@@ -15,6 +15,8 @@ pub enum Access {
     ReadWrite,
     /// It is a device, which can be asked for all that it does (`ioctl`).
     Device,
+    /// It is a folder, in which sockets can be made, and files and sockets taken away.
+    Sockets,
 }
 
 /// Whether files are out of reach.
@@ -35,6 +37,7 @@ impl Access {
             Self::ReadOnly => AccessFs::ReadFile.into(),
             Self::ReadWrite => make_bitflags!(AccessFs::{ReadFile | WriteFile}),
             Self::Device => make_bitflags!(AccessFs::{ReadFile | WriteFile | IoctlDev}),
+            Self::Sockets => make_bitflags!(AccessFs::{MakeSock | RemoveFile}),
         }
     }
 }
@@ -52,7 +55,7 @@ pub(super) fn confine(files: &[(PathBuf, Access)]) -> Result<Files, RulesetError
         .create()?;
     for (path, access) in always.into_iter().chain(named) {
         // Rights to a folder would be rights to all that is in it. What is not there is missed by whoever opens it.
-        if path.is_dir() {
+        if path.is_dir() != (access == Access::Sockets) {
             continue;
         }
         if let Ok(file) = PathFd::new(path) {

@@ -7,17 +7,18 @@
 use super::Need;
 use kvm_bindings as kvm;
 use libc::{
-    SYS_brk, SYS_clock_gettime, SYS_clock_nanosleep, SYS_clone, SYS_clone3, SYS_close, SYS_connect, SYS_dup,
-    SYS_epoll_create1, SYS_epoll_ctl, SYS_epoll_pwait, SYS_epoll_pwait2, SYS_epoll_wait, SYS_eventfd2,
-    SYS_exit, SYS_exit_group, SYS_fallocate, SYS_fcntl, SYS_fdatasync, SYS_fstat, SYS_fstatfs, SYS_fsync,
-    SYS_ftruncate, SYS_futex, SYS_getpid, SYS_getrandom, SYS_getsockopt, SYS_gettid, SYS_gettimeofday,
-    SYS_io_uring_enter, SYS_io_uring_register, SYS_io_uring_setup, SYS_ioctl, SYS_lseek, SYS_madvise,
-    SYS_memfd_create, SYS_mmap, SYS_mprotect, SYS_mremap, SYS_munmap, SYS_nanosleep, SYS_newfstatat,
-    SYS_openat, SYS_poll, SYS_ppoll, SYS_prctl, SYS_pread64, SYS_preadv, SYS_preadv2, SYS_pwrite64,
-    SYS_pwritev, SYS_pwritev2, SYS_read, SYS_readv, SYS_recvfrom, SYS_recvmsg, SYS_restart_syscall, SYS_rseq,
-    SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_sched_getaffinity, SYS_sched_setaffinity,
-    SYS_sched_yield, SYS_seccomp, SYS_sendmsg, SYS_sendto, SYS_set_robust_list, SYS_setsockopt, SYS_shutdown,
-    SYS_sigaltstack, SYS_socket, SYS_socketpair, SYS_statx, SYS_tgkill, SYS_write, SYS_writev,
+    SYS_accept4, SYS_bind, SYS_brk, SYS_clock_gettime, SYS_clock_nanosleep, SYS_clone, SYS_clone3, SYS_close,
+    SYS_connect, SYS_dup, SYS_epoll_create1, SYS_epoll_ctl, SYS_epoll_pwait, SYS_epoll_pwait2,
+    SYS_epoll_wait, SYS_eventfd2, SYS_exit, SYS_exit_group, SYS_fallocate, SYS_fcntl, SYS_fdatasync,
+    SYS_fstat, SYS_fstatfs, SYS_fsync, SYS_ftruncate, SYS_futex, SYS_getpid, SYS_getrandom, SYS_getsockopt,
+    SYS_gettid, SYS_gettimeofday, SYS_io_uring_enter, SYS_io_uring_register, SYS_io_uring_setup, SYS_ioctl,
+    SYS_listen, SYS_lseek, SYS_madvise, SYS_memfd_create, SYS_mmap, SYS_mprotect, SYS_mremap, SYS_munmap,
+    SYS_nanosleep, SYS_newfstatat, SYS_openat, SYS_poll, SYS_ppoll, SYS_prctl, SYS_pread64, SYS_preadv,
+    SYS_preadv2, SYS_pwrite64, SYS_pwritev, SYS_pwritev2, SYS_read, SYS_readv, SYS_recvfrom, SYS_recvmsg,
+    SYS_restart_syscall, SYS_rseq, SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigreturn,
+    SYS_sched_getaffinity, SYS_sched_setaffinity, SYS_sched_yield, SYS_seccomp, SYS_sendmsg, SYS_sendto,
+    SYS_set_robust_list, SYS_setsockopt, SYS_shutdown, SYS_sigaltstack, SYS_socket, SYS_socketpair,
+    SYS_statx, SYS_tgkill, SYS_unlink, SYS_write, SYS_writev,
 };
 use seccompiler::{
     BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
@@ -50,6 +51,12 @@ const EVERYWHERE: &[&[i64]] = &[
 
 /// What makes a machine: not while the guest runs, but to start again.
 const SET_UP: &[i64] = &[SYS_openat, SYS_statx, SYS_newfstatat, SYS_memfd_create, SYS_ftruncate, SYS_fstatfs];
+
+/// What connects with programs of this host; see also `socket`.
+const HOST_PROGRAMS: &[i64] = &[SYS_accept4, SYS_connect];
+
+/// What makes the socket at which they do, in the place of one that nobody has.
+const HOST_PROGRAMS_SET_UP: &[i64] = &[SYS_bind, SYS_listen, SYS_unlink];
 
 const IO_URING: &[i64] = &[SYS_io_uring_setup, SYS_io_uring_enter, SYS_io_uring_register];
 
@@ -183,6 +190,10 @@ fn running(needs: &[Need]) -> Result<Rules, BackendError> {
         true => rules.only(SYS_ioctl, 1, INTERFACES_RUNNING.iter().copied())?,
         false => rules,
     };
+    let rules = match needs.contains(&Need::HostPrograms) {
+        true => rules.any(HOST_PROGRAMS).only(SYS_socket, 0, [libc::AF_UNIX as u64])?,
+        false => rules,
+    };
     requests_to_vhost(rules, needs, vhost::RUNNING)
 }
 
@@ -212,6 +223,7 @@ pub(super) fn whole_process(needs: &[Need]) -> Result<[BpfProgram; 2], BackendEr
         true => rules.only(SYS_ioctl, 1, INTERFACES_SET_UP.iter().copied())?.only(SYS_socket, 0, unix())?,
         false => rules,
     };
+    let rules = if needs.contains(&Need::HostPrograms) { rules.any(HOST_PROGRAMS_SET_UP) } else { rules };
     Ok([threads_by_clone()?, rules.compile()?])
 }
 

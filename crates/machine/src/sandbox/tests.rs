@@ -6,7 +6,9 @@
 use super::*;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::os::unix::net::UnixListener;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Barrier, mpsc};
 use std::thread;
@@ -40,6 +42,10 @@ const CALLS: &[(&str, i64, [i64; 4])] = &[
     ("unix socket", libc::SYS_socket, [UNIX, STREAM, 0, 0]),
     ("unix socketpair", libc::SYS_socketpair, [UNIX, STREAM, 0, 0]),
     ("connect", libc::SYS_connect, [-1, 0, 0, 0]),
+    ("accept", libc::SYS_accept4, [-1, 0, 0, 0]),
+    ("bind", libc::SYS_bind, [-1, 0, 0, 0]),
+    ("listen", libc::SYS_listen, [-1, 0, 0, 0]),
+    ("unlink", libc::SYS_unlink, [0; 4]),
     ("io_uring", libc::SYS_io_uring_setup, [1, 0, 0, 0]),
     ("type a key", libc::SYS_ioctl, [-1, libc::TIOCSTI as i64, 0, 0]),
     ("make an interface", libc::SYS_ioctl, [-1, libc::TUNSETIFF as i64, 0, 0]),
@@ -59,6 +65,11 @@ fn number(name: &str) -> i64 {
     CALLS.iter().find(|(known, ..)| *known == name).unwrap().1
 }
 
+/// The folder in which sockets may be made.
+fn sockets_beside(path: &str) -> PathBuf {
+    Path::new(path).with_file_name("sockets")
+}
+
 /// What was tried came to this end.
 fn attempt(deed: &str, allowed: &File, path: &str) -> io::Result<()> {
     if let Some((_, number, [a, b, c, d])) = CALLS.iter().find(|(name, ..)| *name == deed) {
@@ -71,6 +82,12 @@ fn attempt(deed: &str, allowed: &File, path: &str) -> io::Result<()> {
         "open the file" => File::open(path).map(drop),
         "write the file" => File::options().write(true).open(path).map(drop),
         "open another file" => File::open("/etc/passwd").map(drop),
+        "make a socket" => {
+            let socket = sockets_beside(path).join("new");
+            UnixListener::bind(&socket)?;
+            std::fs::remove_file(&socket)
+        }
+        "make a file among sockets" => File::create_new(sockets_beside(path).join("new")).map(drop),
         "make a file" => File::create_new(format!("{path}.new")).map(drop),
         "events" => {
             let event = EventFd::new()?;
@@ -117,14 +134,18 @@ fn child() {
     let path = std::env::var(ALLOWED).unwrap();
     let needs = match std::env::var(NEED).unwrap().as_str() {
         "sockets" => vec![Need::UnixSockets],
+        "programs" => vec![Need::HostPrograms],
         "io_uring" => vec![Need::IoUring],
         "interfaces" => vec![Need::Interfaces],
         "vhost" => vec![Need::Vhost],
         _ => Vec::new(),
     };
     let allowed = File::open(&path).unwrap();
-    let confinement =
-        Sandbox { files: vec![(path.clone().into(), Access::ReadOnly)], needs }.enter().unwrap();
+    let mut files = vec![(path.clone().into(), Access::ReadOnly)];
+    if needs == [Need::HostPrograms] {
+        files.push((sockets_beside(&path), Access::Sockets));
+    }
+    let confinement = Sandbox { files, needs }.enter().unwrap();
     eprintln!("files: {:?}", confinement.files());
     let in_place = std::env::var(PLACE).unwrap();
     let body = move || {
@@ -162,6 +183,7 @@ fn try_with(need: &str, place: &str, deed: &str) -> Tried {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("allowed");
     std::fs::write(&file, "content").unwrap();
+    std::fs::create_dir(folder.path().join("sockets")).unwrap();
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "--nocapture", "--test-threads=1", "sandbox::tests::child"]);
     command.env(DEED, deed).env(PLACE, place).env(NEED, need).env(ALLOWED, &file).env("RUST_BACKTRACE", "0");
@@ -212,6 +234,9 @@ fn what_no_machine_does_ends_the_process() {
         "inet socket",
         "unix socket",
         "connect",
+        "accept",
+        "bind",
+        "unlink",
         "io_uring",
         "type a key",
         "make an interface",
@@ -267,6 +292,16 @@ fn what_devices_need_is_there_for_those_that_have_them() {
     assert_eq!(end_with("vhost", FACING, "own a vhost device"), End::Killed);
     for place in [PROCESS, FACING] {
         assert_eq!(end_with("vhost", place, "give vhost a queue"), no_such_file);
+        assert_eq!(end_with("programs", place, "unix socket"), End::Done);
+        assert_eq!(end_with("programs", place, "connect"), End::Refused(libc::EBADF));
+        assert_eq!(end_with("programs", place, "accept"), End::Refused(libc::EBADF));
+        assert_eq!(end_with("programs", place, "inet socket"), End::Killed);
+    }
+    for (deed, error) in [("bind", libc::EBADF), ("listen", libc::EBADF), ("unlink", libc::EFAULT)] {
+        assert_eq!(end_with("programs", PROCESS, deed), End::Refused(error), "{deed}");
+        assert_eq!(end_with("programs", FACING, deed), End::Killed, "{deed}");
+    }
+    for place in [PROCESS, FACING] {
         let end = end_with("io_uring", place, "io_uring");
         // A null pointer, or a system that permits none.
         assert!(matches!(end, End::Refused(libc::EFAULT | libc::EPERM | libc::ENOSYS)), "{end:?}");
@@ -300,6 +335,8 @@ fn only_files_that_were_named_are_opened_and_as_was_said() {
     for deed in ["write the file", "open another file", "make a file"] {
         assert_eq!(end(PROCESS, deed), expected, "{deed}");
     }
+    assert_eq!(end_with("programs", PROCESS, "make a socket"), End::Done);
+    assert_eq!(end_with("programs", PROCESS, "make a file among sockets"), expected);
 }
 
 #[test]
