@@ -88,6 +88,9 @@ pub(crate) struct Run {
     pub(crate) commands: Vec<Command>,
     /// Files of this machine, and where they are there; those that the commands name are there at the same path.
     pub(crate) files: Vec<(PathBuf, PathBuf)>,
+    /// How many processors the host has. With several, QEMU (11.1) sometimes runs an old instruction where another processor has patched it, as
+    /// Linux does for KVM while guests' processors come and go: then the host's kernel dies, or a guest.
+    pub(crate) processors: u8,
     clock: Clock,
 }
 
@@ -108,7 +111,7 @@ const HOSTS_OWN: Duration = Duration::from_mins(1);
 impl Run {
     /// These commands, with the defaults of the command line.
     pub(crate) fn of(commands: Vec<Command>) -> Self {
-        Self { commands, files: Vec::new(), clock: Clock::Real }
+        Self { commands, files: Vec::new(), processors: 1, clock: Clock::Real }
     }
 
     /// What every command came to, or why there is nothing of it.
@@ -152,6 +155,7 @@ impl Run {
             kernel: &kit.host.kernel,
             initramfs: &initramfs,
             clock: self.clock,
+            processors: self.processors,
             timeout: HOSTS_OWN + self.commands.iter().map(|command| command.limit).sum::<Duration>(),
             folder: folder.path(),
         };

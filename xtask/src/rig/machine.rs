@@ -15,7 +15,7 @@ use crate::tools;
 pub(super) const SCRIPT: &str = "/script";
 
 /// A machine with AMD's virtualization, which QEMU emulates, and memory for guests in it.
-const HARDWARE: &[&str] = &["-M", "q35", "-cpu", PROCESSOR, "-smp", "2", "-m", "3072"];
+const HARDWARE: &[&str] = &["-M", "q35", "-cpu", PROCESSOR, "-m", "3072"];
 /// Without those of its features that QEMU would warn that it does not emulate.
 const PROCESSOR: &str = "EPYC-v3,+svm,-fxsr-opt,-misalignsse,-osvw,-topoext,-perfctr-core,\
      -clzero,-ibpb,-nrip-save,-xsavec,-xsaves";
@@ -67,6 +67,8 @@ pub(super) struct Machine<'a> {
     pub(super) kernel: &'a Path,
     pub(super) initramfs: &'a Path,
     pub(super) clock: Clock,
+    /// How many processors it has.
+    pub(super) processors: u8,
     pub(super) timeout: Duration,
     /// Where what the machine writes is kept while it runs.
     pub(super) folder: &'a Path,
@@ -102,6 +104,7 @@ impl Machine<'_> {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL"]).arg(self.emulator);
         command.args(BARE).args(HARDWARE).args(self.clock.options());
+        command.args(["-smp", &self.processors.to_string()]);
         command.arg("-kernel").arg(self.kernel).arg("-initrd").arg(self.initramfs);
         command.arg("-append").arg(command_line(&tools::cache()?));
         command
@@ -181,6 +184,7 @@ mod tests {
             kernel: "/kernel".as_ref(),
             initramfs: "/initramfs".as_ref(),
             clock: Clock::Real,
+            processors: 1,
             timeout,
             folder: folder.path(),
         };

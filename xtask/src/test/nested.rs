@@ -1,7 +1,7 @@
 //! `vioduct` on a host with KVM: on an emulated one, so that it runs where there is none.
 //!
-//! A topic is a table of checks in a file of its own; they run on one host, one after the other. `cargo xtask test --only nested --filter WORDS` runs those whose topic or name
-//! holds the words.
+//! A topic is a table of checks in a file of its own; they run on one host, one after the other.
+//! `cargo xtask test --only nested --filter WORDS` runs those whose topic or name holds the words.
 
 mod boots;
 mod check;
@@ -16,7 +16,10 @@ mod tests;
 mod vhost;
 mod vhost_module;
 
+use std::num::NonZero;
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context, Error, Result, anyhow, bail};
@@ -30,6 +33,8 @@ use check::Check;
 struct Topic {
     name: &'static str,
     checks: &'static [Check],
+    /// How many processors the host has.
+    processors: u8,
     /// Makes files in a folder, which is `{files}` in the checks' words.
     files: fn(&Path) -> Result<()>,
 }
@@ -40,7 +45,7 @@ const TOPICS: &[Topic] = &[
     Topic::of("boots", boots::CHECKS),
     Topic::of("disk", disk::CHECKS),
     Topic::of("servers", servers::CHECKS),
-    Topic::of("vhost module", vhost_module::CHECKS),
+    Topic { processors: 2, ..Topic::of("vhost module", vhost_module::CHECKS) },
     Topic::of("vhost", vhost::CHECKS),
     Topic { files: refusals::files, ..Topic::of("refusals", refusals::CHECKS) },
     Topic { files: hostile::files, ..Topic::of("hostile", hostile::CHECKS) },
@@ -48,7 +53,7 @@ const TOPICS: &[Topic] = &[
 
 impl Topic {
     const fn of(name: &'static str, checks: &'static [Check]) -> Self {
-        Self { name, checks, files: |_| Ok(()) }
+        Self { name, checks, processors: 1, files: |_| Ok(()) }
     }
 
     /// Those that the filter lets through: all of them when there is none.
@@ -66,18 +71,35 @@ pub(super) fn run(filter: Option<&str>) -> Result<Counts> {
         let why = "the guest kit is provisioned by root: sudo cargo xtask test";
         return Ok(skip(Place::of_this_run(), "nested KVM", why));
     }
-    let mut counts = Counts::default();
-    for topic in TOPICS {
-        let checks: Vec<&Check> = topic.chosen(filter).collect();
-        if !checks.is_empty() {
-            counts += topic.run(&checks);
-        }
-    }
+    let mut counts = of_all_topics(filter);
     if counts == Counts::default() {
         println!("FAILED: nested: no check has `{}` in its name", filter.unwrap_or_default());
         counts += Counts::ONE_FAILED;
     }
     Ok(counts)
+}
+
+/// Runs the topics: as many hosts at once as there are processors here, for each emulates on one.
+fn of_all_topics(filter: Option<&str>) -> Counts {
+    let chosen = TOPICS.iter().map(|topic| (topic, topic.chosen(filter).collect::<Vec<_>>()));
+    let left = Mutex::new(chosen.filter(|(_, checks)| !checks.is_empty()));
+    let sum = Mutex::new(Counts::default());
+    let run_some = || {
+        while let Some((topic, checks)) = { lock(&left).next() } {
+            let counts = topic.run(&checks);
+            *lock(&sum) += counts;
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, NonZero::get) {
+            scope.spawn(run_some);
+        }
+    });
+    sum.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Topic {
@@ -129,7 +151,9 @@ impl Topic {
         for command in &commands {
             eprintln!("+ {} {}", command.program.name(), command.arguments.join(" "));
         }
-        let finished = Run::of(commands).finish()?;
+        let mut run = Run::of(commands);
+        run.processors = self.processors;
+        let finished = run.finish()?;
         Ok(checks.iter().zip(finished).map(|(check, finished)| check.verdict(&finished?)).collect())
     }
 }
