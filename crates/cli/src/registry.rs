@@ -122,6 +122,7 @@ pub(crate) const DEVICES: &[Device] = &[
         options: &[
             ("cid=N", "the guest's context identifier, from 3 on"),
             ("path=PATH", "host programs reach the guest at this socket, and are reached at PATH_PORT"),
+            ("vhost=on", "instead, with `run`: the host's kernel serves it, and host programs have AF_VSOCK"),
         ],
         make: Make::Virtio(|options| Ok(Box::new(Vsock::from_options(options)?))),
     },

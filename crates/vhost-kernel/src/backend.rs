@@ -85,6 +85,16 @@ impl<B: Backend> KernelBackend<B> {
         Self::over(inner, kind, nodes, ram)
     }
 
+    /// The same where nothing but the kernel will do, to begin with.
+    ///
+    /// # Errors
+    /// If the kernel does not serve it.
+    pub fn of_the_kernels_alone(inner: B, kind: Kind, ram: Arc<MemoryMap>) -> Result<Self, Refusal> {
+        let in_its_hands = kind.in_its_hands();
+        let kernel = kind.open().and_then(|nodes| Kernel::new(kind, nodes, inner.info().name))?;
+        Ok(Self::with(inner, in_its_hands, Some(kernel), ram))
+    }
+
     pub(crate) fn over(
         inner: B,
         kind: Kind,
@@ -92,17 +102,17 @@ impl<B: Backend> KernelBackend<B> {
         ram: Arc<MemoryMap>,
     ) -> Self {
         let in_its_hands = kind.in_its_hands();
+        let name = inner.info().name;
+        let kernel = nodes.and_then(|nodes| Kernel::new(kind, nodes, name));
+        let kernel = kernel.inspect_err(|refusal| say(name, refusal)).ok();
+        Self::with(inner, in_its_hands, kernel, ram)
+    }
+
+    fn with(inner: B, in_its_hands: Features, kernel: Option<Kernel>, ram: Arc<MemoryMap>) -> Self {
         let (mut info, mut offered) = (inner.info().clone(), inner.features());
-        let kernel = match nodes.and_then(|nodes| Kernel::new(kind, nodes, info.name)) {
-            Ok(kernel) => {
-                offered = offered.without(in_its_hands.without(kernel.offered()));
-                Some(kernel)
-            }
-            Err(refusal) => {
-                say(info.name, &refusal);
-                None
-            }
-        };
+        if let Some(kernel) = &kernel {
+            offered = offered.without(in_its_hands.without(kernel.offered()));
+        }
         info.features = offered & Features::DEVICE_TYPE;
         Self { inner, info, offered, ram, events: None, kernel }
     }

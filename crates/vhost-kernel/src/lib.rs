@@ -15,7 +15,7 @@
 //! | `watch` | the thread that hears of errors, and of used buffers where the driver's interrupt is no eventfd |
 //! | [`ioctl`] | the requests by their numbers, for sandboxes |
 //! | `request`, `node` | a request as its bytes, and making it |
-//! | `refusal` | why the kernel does not serve |
+//! | [`refusal`] | [`Refusal`]: why the kernel does not serve |
 
 #![deny(clippy::indexing_slicing)]
 #![deny(clippy::panic)]
@@ -25,7 +25,7 @@ pub mod ioctl;
 pub mod kind;
 mod log;
 mod node;
-mod refusal;
+pub mod refusal;
 mod request;
 mod ring;
 mod table;
@@ -36,3 +36,4 @@ mod watch;
 
 pub use backend::{KernelBackend, Service};
 pub use kind::{Framing, Kind};
+pub use refusal::Refusal;

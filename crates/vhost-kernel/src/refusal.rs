@@ -5,15 +5,37 @@ use vioduct_virtio_device::BackendError;
 
 /// What the kernel was to do, and its reason not to.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Refusal {
+#[non_exhaustive]
+pub enum Refusal {
+    /// There is no node that could be asked.
     #[error("cannot open {node}: {source} ({remedy})")]
-    Open { node: &'static str, source: io::Error, remedy: &'static str },
+    Open {
+        /// Its path.
+        node: &'static str,
+        /// Why.
+        source: io::Error,
+        /// What could be done about it.
+        remedy: &'static str,
+    },
+    /// An ioctl has failed.
     #[error("the kernel does not {action}: {source}")]
-    Request { action: &'static str, source: io::Error },
+    Request {
+        /// What was asked.
+        action: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// It cannot do what is needed.
     #[error("{0}")]
     Unsuitable(String),
+    /// This process lacks something.
     #[error("cannot {action}: {source}")]
-    System { action: &'static str, source: io::Error },
+    System {
+        /// What it was to do.
+        action: &'static str,
+        /// Why it could not.
+        source: io::Error,
+    },
 }
 
 impl Refusal {

@@ -118,6 +118,8 @@ mod tests {
     fn a_device_of_the_kernels_has_its_node() {
         let node = vec![("/dev/vhost-demo".into(), Access::Device)];
         assert_eq!(of("virtio-demo,vhost=kernel"), Sandbox { files: node, needs: vec![Need::Vhost] });
+        let node = vec![("/dev/vhost-vsock".into(), Access::Device)];
+        assert_eq!(of("vsock,cid=3,vhost=on"), Sandbox { files: node, needs: vec![Need::Vhost] });
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What `--device` says, and the device that follows from it.
 
-use super::kernel_vhost;
+use super::kernel_vhost::{self, Otherwise};
 use crate::Failure;
 use crate::nearest::unknown;
 use crate::registry::{self, Make};
@@ -57,7 +57,12 @@ pub(crate) fn attach(builder: &mut Builder, text: &str) -> Result<(), Failure> {
                 }
                 (None, Some(vhost)) => {
                     let (model, kind) = (vhost.make)(&options).map_err(usage)?;
-                    let kernel = KernelBackend::new(Workers::new(model), kind, builder.ram().clone());
+                    let (inner, ram) = (Workers::new(model), builder.ram().clone());
+                    let kernel = match vhost.otherwise {
+                        Otherwise::Process => KernelBackend::new(inner, kind, ram),
+                        Otherwise::Nobody(remedy) => KernelBackend::of_the_kernels_alone(inner, kind, ram)
+                            .map_err(|why| Failure::Failed(format!("{}: {why}; {remedy}", device.name)))?,
+                    };
                     place(builder, transport, device.name, kernel)
                 }
                 (Some(_), Some(_)) => {

@@ -6,6 +6,7 @@ use vioduct_spec::vhost_demo;
 use vioduct_vhost_kernel::Kind;
 use vioduct_virtio_demo::VirtioDemo;
 use vioduct_virtio_device::{DeviceModel, OptionError, Options};
+use vioduct_vsock::Vsock;
 
 /// A device that the kernel can serve.
 pub(super) struct Vhost {
@@ -17,16 +18,47 @@ pub(super) struct Vhost {
     pub(super) node: &'static str,
     /// The device as this process has it, and what the kernel is to serve of it.
     pub(super) make: fn(&Options) -> Made,
+    /// Who serves it where the kernel does not.
+    pub(super) otherwise: Otherwise,
+}
+
+/// Who serves what the kernel does not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Otherwise {
+    /// This process serves it.
+    Process,
+    /// There is none; this is what can be done.
+    Nobody(&'static str),
 }
 
 type Made = Result<(Box<dyn DeviceModel>, Kind), OptionError>;
 
-const KNOWN: &[Vhost] = &[Vhost {
-    device: "virtio-demo",
-    word: "kernel",
-    node: vhost_demo::NODE,
-    make: |options| Ok((Box::new(VirtioDemo::from_options(options)?), Kind::Demo)),
-}];
+const KNOWN: &[Vhost] = &[
+    Vhost {
+        device: "virtio-demo",
+        word: "kernel",
+        node: vhost_demo::NODE,
+        make: |options| Ok((Box::new(VirtioDemo::from_options(options)?), Kind::Demo)),
+        otherwise: Otherwise::Process,
+    },
+    Vhost {
+        device: "vsock",
+        word: "on",
+        node: "/dev/vhost-vsock",
+        make: vsock,
+        otherwise: Otherwise::Nobody("`path=PATH` instead of `vhost=on` does without it"),
+    },
+];
+
+/// The host's programs have AF_VSOCK sockets of the kernel's: none is made here, and so nothing here could take its place.
+fn vsock(options: &Options) -> Made {
+    if options.text("path").is_some() {
+        return Err(options.unusable("path", "with `vhost=on` the host's sockets are AF_VSOCK: leave it out"));
+    }
+    let vsock = Vsock::from_options(options)?;
+    let kind = Kind::Vsock { cid: vsock.cid().into() };
+    Ok((Box::new(vsock), kind))
+}
 
 /// What the options of a device say of the kernel, if anything.
 pub(super) fn wanted(options: &Options) -> Result<Option<&'static Vhost>, Failure> {
@@ -55,6 +87,21 @@ mod tests {
         for (text, why) in [("entropy,vhost=kernel", "no vhost for it"), ("virtio-demo,vhost=on", "kernel")] {
             let Err(Failure::Usage(message)) = wanted(text) else { panic!("{text} is understood") };
             assert!(message.contains(why), "{message}");
+        }
+    }
+
+    #[test]
+    fn the_kernel_has_the_guests_identifier_and_sockets_of_its_own() {
+        let make = |text: &str| {
+            let mut options = Options::parse(text).unwrap();
+            let vhost = wanted(&options).unwrap().unwrap();
+            options.take("vhost");
+            (vhost.make)(&options)
+        };
+        assert!(matches!(make("vsock,cid=7,vhost=on").unwrap().1, Kind::Vsock { cid: 7 }));
+        for (text, why) in [("vsock,cid=7,vhost=on,path=/x", "AF_VSOCK"), ("vsock,vhost=on", "cid")] {
+            let Err(error) = make(text) else { panic!("{text} is understood") };
+            assert!(error.to_string().contains(why), "{error}");
         }
     }
 }
