@@ -17,5 +17,7 @@ pub(crate) mod features;
 pub(crate) mod pci_demo;
 #[path = "../crates/spec/src/test.rs"]
 pub(crate) mod test;
+#[path = "../crates/spec/src/vhost.rs"]
+pub(crate) mod vhost;
 #[path = "../crates/spec/src/vhost_demo.rs"]
 pub(crate) mod vhost_demo;

@@ -50,7 +50,6 @@ fn boot_once(
         kernel: options.kernel.clone(),
         initrd: options.initrd.clone(),
         command_line: options.cmdline.clone(),
-        acpi_rsdp: 0,
     };
     let mut machine =
         builder.boot(&sources, console.output()).map_err(|error| Failure::Failed(error.to_string()))?;

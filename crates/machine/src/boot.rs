@@ -34,8 +34,6 @@ pub struct BootSources {
     pub initrd: Option<PathBuf>,
     /// The kernel's command line.
     pub command_line: String,
-    /// Address of the ACPI tables' root, as [`acpi::write`](crate::acpi::write) returns it.
-    pub acpi_rsdp: u64,
 }
 
 /// Where the first processor begins.
@@ -157,18 +155,19 @@ impl std::fmt::Display for Role {
     }
 }
 
-/// Loads the kernel and all that it is told into `ram`.
+/// Loads the kernel and all that it is told into `ram`. `acpi_rsdp` is the address of the ACPI tables' root, as
+/// [`acpi::write`](crate::acpi::write) returns it.
 ///
 /// RAM from address 0 on must be one region. What is written: the kernel at the address that it asks for, the RAM disk as far up as it
 /// may be, the rest below [`LOW_MEMORY_TAKEN`], and a few bytes at the reset vector below 1 MiB.
 ///
 /// # Errors
 /// If one of the files cannot be used, or does not fit; see [`BootError`].
-pub fn load(ram: &MemoryMap, sources: &BootSources) -> Result<Entry, BootError> {
+pub fn load(ram: &MemoryMap, sources: &BootSources, acpi_rsdp: u64) -> Result<Entry, BootError> {
     let image = Image::open(Role::Kernel, &sources.kernel)?;
     let entry = match image.kind()? {
-        image::Kind::BzImage => bzimage::load(ram, &image, sources)?,
-        image::Kind::Elf => elf::load(ram, &image, sources)?,
+        image::Kind::BzImage => bzimage::load(ram, &image, sources, acpi_rsdp)?,
+        image::Kind::Elf => elf::load(ram, &image, sources, acpi_rsdp)?,
     };
     reset_vector::write(ram)?;
     Ok(entry)

@@ -10,7 +10,6 @@
 //!     kernel: "/boot/vmlinuz".into(),
 //!     initrd: None,
 //!     command_line: "console=ttyS0".into(),
-//!     acpi_rsdp: 0,
 //! };
 //! let mut machine = builder.boot(&kernel, Box::new(std::io::stdout()))?;
 //! println!("{:?}", machine.run()?);

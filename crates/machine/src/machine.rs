@@ -13,7 +13,7 @@ use crate::processor::{Exits, Processor, take_signals};
 use crate::ram::{self, Pages};
 use crate::sandbox::Confinement;
 use crate::space::{Mapped, Space};
-use crate::vm::{Doorbell, EdgeLine, FunctionIrqs, LevelLine, Listener, Match, Routes, Vm};
+use crate::vm::{Doorbell, EdgeLine, FunctionIrqs, LevelLine, Listener, Match, Routes, Vm, new_event};
 use crate::{acpi, space};
 use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, Msrs};
 use kvm_ioctls::{Cap, Kvm, VcpuFd};
@@ -23,7 +23,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use vioduct_pci::{Apertures, Bus, Counters, Hosted, PciFunction, SharedFunction, Slot, Traced};
 use vioduct_vfio_user::RemoteFunction;
-use vioduct_virtio_device::{Backend, EventFd, MemoryMap, RateLimit};
+use vioduct_virtio_device::{Backend, MemoryMap, RateLimit};
 use vioduct_virtio_mmio::Mmio;
 use vioduct_virtio_pci::VirtioPci;
 use vioduct_virtqueue::Memory;
@@ -192,9 +192,7 @@ impl Builder {
             Doorbells::Trapped => 0,
         };
         for q in 0..direct {
-            let event = EventFd::new()
-                .map_err(MachineError::system("make an eventfd (raise the limit of open files)"))?;
-            let event = Arc::new(event);
+            let event = Arc::new(new_event()?);
             // The one address of all queues: the number that is written says which.
             let bell = Doorbell::hang(self.vm.clone(), &event, notify, Match::Word(q.into()))?;
             window.endpoint_mut().set_queue_kick(q, Some(event));
@@ -218,7 +216,7 @@ impl Builder {
             intx: bus.slots().into_iter().map(route).collect(),
         };
         let acpi_rsdp = acpi::write(vm.ram(), &platform)?;
-        let entry = boot::load(vm.ram(), &BootSources { acpi_rsdp, ..sources.clone() })?;
+        let entry = boot::load(vm.ram(), sources, acpi_rsdp)?;
         let serial_line = Arc::new(EdgeLine::new(&vm, SERIAL_GSI)?);
         let space = Arc::new(Space {
             bus,

@@ -1,7 +1,7 @@
 //! [`Plug`]: a PCI function on the machine's bus, with its doorbells.
 
 use crate::error::MachineError;
-use crate::vm::{Doorbell, Match, Vm};
+use crate::vm::{Doorbell, Match, Vm, new_event};
 use std::sync::Arc;
 use vioduct_pci::Counters;
 use vioduct_vfio_user::RemoteDoorbell;
@@ -37,9 +37,7 @@ impl Plug {
     pub(crate) fn take_bells<B: Backend>(&mut self, function: &mut VirtioPci<B>) -> Result<(), MachineError> {
         for q in 0..function.endpoint().queue_count() {
             let Some(doorbell) = function.doorbell(q) else { continue };
-            let event = EventFd::new()
-                .map_err(MachineError::system("make an eventfd (raise the limit of open files)"))?;
-            let event = Arc::new(event);
+            let event = Arc::new(new_event()?);
             function.endpoint_mut().set_queue_kick(q, Some(event.clone()));
             // Every queue has an address of its own, so whatever is written there is for it.
             self.bells.push(Bell { bar: doorbell.bar, offset: doorbell.offset, matches: Match::Any, event });

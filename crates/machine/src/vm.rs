@@ -9,6 +9,7 @@ mod irqs;
 mod listener;
 
 pub(crate) use doorbells::{Doorbell, Match};
+pub(crate) use events::new_event;
 pub(crate) use irqs::{EdgeLine, FunctionIrqs, LevelLine, Routes};
 pub(crate) use listener::Listener;
 

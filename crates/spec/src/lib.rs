@@ -13,6 +13,7 @@
 //! | [`blk`] | virtio 1.3 §5.2, block devices |
 //! | [`console`] | virtio 1.3 §5.3, consoles |
 //! | [`vsock`] | virtio 1.3 §5.10, socket devices |
+//! | [`vhost`] | Linux's vhost, `linux/vhost.h` |
 //! | [`demo`], [`mod@test`], [`pci_demo`], [`vhost_demo`] | devices of this project |
 #![no_std]
 
@@ -28,6 +29,7 @@ pub mod pci_demo;
 pub mod ring;
 pub mod status;
 pub mod test;
+pub mod vhost;
 pub mod vhost_demo;
 pub mod vsock;
 

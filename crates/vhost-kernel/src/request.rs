@@ -1,8 +1,7 @@
 //! [`Request`]: what is asked of a vhost device, and its argument as bytes (`linux/vhost_types.h`).
 
-use crate::ioctl;
 use std::os::fd::{AsRawFd, BorrowedFd};
-use vioduct_spec::vhost_demo;
+use vioduct_spec::{vhost, vhost_demo};
 
 /// One request. `ring` counts within the device node.
 #[derive(Clone, Copy, Debug)]
@@ -91,24 +90,24 @@ pub(crate) struct Areas {
 impl Request<'_> {
     pub(crate) fn number(&self) -> u32 {
         match self {
-            Self::SetOwner => ioctl::SET_OWNER,
-            Self::GetFeatures => ioctl::GET_FEATURES,
-            Self::SetFeatures(_) => ioctl::SET_FEATURES,
-            Self::SetMemTable(_) => ioctl::SET_MEM_TABLE,
-            Self::SetLogBase(_) => ioctl::SET_LOG_BASE,
-            Self::SetLogFd(_) => ioctl::SET_LOG_FD,
-            Self::NewWorker => ioctl::NEW_WORKER,
-            Self::AttachVringWorker { .. } => ioctl::ATTACH_VRING_WORKER,
-            Self::SetVringNum { .. } => ioctl::SET_VRING_NUM,
-            Self::SetVringBase { .. } => ioctl::SET_VRING_BASE,
-            Self::GetVringBase { .. } => ioctl::GET_VRING_BASE,
-            Self::SetVringAddr { .. } => ioctl::SET_VRING_ADDR,
-            Self::SetVringKick { .. } => ioctl::SET_VRING_KICK,
-            Self::SetVringCall { .. } => ioctl::SET_VRING_CALL,
-            Self::SetVringErr { .. } => ioctl::SET_VRING_ERR,
-            Self::NetSetBackend { .. } => ioctl::NET_SET_BACKEND,
-            Self::VsockSetGuestCid(_) => ioctl::VSOCK_SET_GUEST_CID,
-            Self::VsockSetRunning(_) => ioctl::VSOCK_SET_RUNNING,
+            Self::SetOwner => vhost::SET_OWNER,
+            Self::GetFeatures => vhost::GET_FEATURES,
+            Self::SetFeatures(_) => vhost::SET_FEATURES,
+            Self::SetMemTable(_) => vhost::SET_MEM_TABLE,
+            Self::SetLogBase(_) => vhost::SET_LOG_BASE,
+            Self::SetLogFd(_) => vhost::SET_LOG_FD,
+            Self::NewWorker => vhost::NEW_WORKER,
+            Self::AttachVringWorker { .. } => vhost::ATTACH_VRING_WORKER,
+            Self::SetVringNum { .. } => vhost::SET_VRING_NUM,
+            Self::SetVringBase { .. } => vhost::SET_VRING_BASE,
+            Self::GetVringBase { .. } => vhost::GET_VRING_BASE,
+            Self::SetVringAddr { .. } => vhost::SET_VRING_ADDR,
+            Self::SetVringKick { .. } => vhost::SET_VRING_KICK,
+            Self::SetVringCall { .. } => vhost::SET_VRING_CALL,
+            Self::SetVringErr { .. } => vhost::SET_VRING_ERR,
+            Self::NetSetBackend { .. } => vhost::NET_SET_BACKEND,
+            Self::VsockSetGuestCid(_) => vhost::VSOCK_SET_GUEST_CID,
+            Self::VsockSetRunning(_) => vhost::VSOCK_SET_RUNNING,
             Self::DemoSetRunning(_) => vhost_demo::SET_RUNNING,
             Self::DemoGetValue => vhost_demo::GET_VALUE,
             Self::DemoSetValue(_) => vhost_demo::SET_VALUE,
@@ -212,6 +211,7 @@ fn addresses(ring: u32, areas: Areas) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ioctl;
     use std::os::fd::AsFd;
 
     /// One of each.

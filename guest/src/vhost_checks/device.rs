@@ -7,26 +7,14 @@ use std::fs::{File, OpenOptions};
 use std::io::Error;
 use std::os::fd::{AsRawFd, OwnedFd};
 
+use vioduct_spec::vhost::{
+    self, GET_FEATURES, GET_VRING_BASE, GET_VRING_BUSYLOOP_TIMEOUT, SET_FEATURES, SET_LOG_BASE, SET_LOG_FD,
+    SET_MEM_TABLE, SET_OWNER, SET_VRING_ADDR, SET_VRING_BASE, SET_VRING_BUSYLOOP_TIMEOUT, SET_VRING_CALL,
+    SET_VRING_ERR, SET_VRING_KICK, SET_VRING_NUM,
+};
 use vioduct_spec::vhost_demo::{GET_VALUE, NODE, SET_RUNNING, SET_VALUE};
 
 use super::memory::Memory;
-
-pub(super) const GET_FEATURES: u32 = 0x8008_af00;
-pub(super) const SET_FEATURES: u32 = 0x4008_af00;
-pub(super) const SET_OWNER: u32 = 0xaf01;
-pub(super) const RESET_OWNER: u32 = 0xaf02;
-pub(super) const SET_MEM_TABLE: u32 = 0x4008_af03;
-pub(super) const SET_LOG_BASE: u32 = 0x4008_af04;
-pub(super) const SET_LOG_FD: u32 = 0x4004_af07;
-pub(super) const SET_VRING_NUM: u32 = 0x4008_af10;
-pub(super) const SET_VRING_ADDR: u32 = 0x4028_af11;
-pub(super) const SET_VRING_BASE: u32 = 0x4008_af12;
-pub(super) const GET_VRING_BASE: u32 = 0xc008_af12;
-pub(super) const SET_VRING_KICK: u32 = 0x4008_af20;
-pub(super) const SET_VRING_CALL: u32 = 0x4008_af21;
-pub(super) const SET_VRING_ERR: u32 = 0x4008_af22;
-pub(super) const SET_VRING_BUSYLOOP_TIMEOUT: u32 = 0x4008_af23;
-pub(super) const GET_VRING_BUSYLOOP_TIMEOUT: u32 = 0x4008_af24;
 
 /// Those with a queue's number in front.
 pub(super) const OF_QUEUES: [u32; 9] = [
@@ -45,16 +33,16 @@ pub(super) const OF_DEVICES: [u32; 7] =
     [SET_FEATURES, SET_MEM_TABLE, SET_LOG_BASE, SET_LOG_FD, SET_RUNNING, GET_VALUE, SET_VALUE];
 /// Those that it has not, of the vhost core's and of other devices'.
 pub(super) const OF_OTHERS: [u32; 12] = [
-    0x8004_af08, // NEW_WORKER
-    0x4004_af09, // FREE_WORKER
-    0x4008_af13, // SET_VRING_ENDIAN
-    0x4008_af14, // GET_VRING_ENDIAN
-    0x4008_af15, // ATTACH_VRING_WORKER
-    0xc008_af16, // GET_VRING_WORKER
-    0x4008_af25, // SET_BACKEND_FEATURES
-    0x8008_af26, // GET_BACKEND_FEATURES
-    0x4008_af30, // NET_SET_BACKEND
-    0x4004_af61, // VSOCK_SET_RUNNING
+    vhost::NEW_WORKER,
+    vhost::FREE_WORKER,
+    vhost::SET_VRING_ENDIAN,
+    vhost::GET_VRING_ENDIAN,
+    vhost::ATTACH_VRING_WORKER,
+    vhost::GET_VRING_WORKER,
+    vhost::SET_BACKEND_FEATURES,
+    vhost::GET_BACKEND_FEATURES,
+    vhost::NET_SET_BACKEND,
+    vhost::VSOCK_SET_RUNNING,
     0x4004_afa3, // what would be next here
     0xffff_ffff,
 ];

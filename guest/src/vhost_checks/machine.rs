@@ -8,11 +8,11 @@ use std::time::Duration;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use vioduct_spec::Features;
 use vioduct_spec::demo::{HALF_LEN, OP_READ, OP_WRITE};
-
-use super::device::{
-    Addresses, Device, Region, SET_VRING_ADDR, SET_VRING_BASE, SET_VRING_CALL, SET_VRING_ERR, SET_VRING_KICK,
-    SET_VRING_NUM, event, pair,
+use vioduct_spec::vhost::{
+    SET_VRING_ADDR, SET_VRING_BASE, SET_VRING_CALL, SET_VRING_ERR, SET_VRING_KICK, SET_VRING_NUM,
 };
+
+use super::device::{Addresses, Device, Region, event, pair};
 use super::memory::Memory;
 use super::ring::{DESCRIPTOR_LEN, Descriptor, INDIRECT, NEXT, Ring, WRITE};
 use crate::verdict::must_hold;

@@ -5,13 +5,14 @@ use std::os::fd::AsFd;
 
 use rustix::io::Errno;
 use vioduct_spec::demo::INITIAL_VALUE;
+use vioduct_spec::vhost::{
+    GET_FEATURES, GET_VRING_BASE, RESET_OWNER, SET_FEATURES, SET_LOG_BASE, SET_LOG_FD, SET_MEM_TABLE,
+    SET_OWNER, SET_VRING_ADDR, SET_VRING_BASE, SET_VRING_CALL, SET_VRING_ERR, SET_VRING_KICK, SET_VRING_NUM,
+};
 use vioduct_spec::vhost_demo::SET_VALUE;
 
 use super::device::{
-    Addresses, Device, GET_FEATURES, GET_VRING_BASE, LOG_USED, NONE, NOWHERE, OF_DEVICES, OF_OTHERS,
-    OF_QUEUES, RESET_OWNER, Region, SET_FEATURES, SET_LOG_BASE, SET_LOG_FD, SET_MEM_TABLE, SET_OWNER,
-    SET_VRING_ADDR, SET_VRING_BASE, SET_VRING_CALL, SET_VRING_ERR, SET_VRING_KICK, SET_VRING_NUM, event,
-    pair, table,
+    Addresses, Device, LOG_USED, NONE, NOWHERE, OF_DEVICES, OF_OTHERS, OF_QUEUES, Region, event, pair, table,
 };
 use super::machine::{Event, GUEST, LOG_ALL, Machine, PLAIN, WITH_INDIRECT, addresses, whole};
 use super::memory::Memory;

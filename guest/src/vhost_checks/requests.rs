@@ -3,8 +3,9 @@
 use std::io::Error;
 
 use vioduct_spec::demo::{INITIAL_VALUE, LAB_VALUES, OP_INVALID, OP_READ, OP_WRITE};
+use vioduct_spec::vhost::{SET_LOG_BASE, SET_LOG_FD, SET_VRING_ADDR};
 
-use super::device::{LOG_USED, SET_LOG_BASE, SET_LOG_FD, SET_VRING_ADDR};
+use super::device::LOG_USED;
 use super::machine::{Event, GUEST, LOG_ALL, Machine, PLAIN, WITH_EVENT_INDEX, WITH_INDIRECT, addresses};
 use crate::verdict::must_hold;
 

@@ -6,8 +6,9 @@ use std::thread;
 use rustix::io::Errno;
 use vioduct_spec::Features;
 use vioduct_spec::demo::OP_READ;
+use vioduct_spec::vhost::{SET_VRING_ADDR, SET_VRING_BASE, SET_VRING_NUM};
 
-use super::device::{Addresses, Device, Region, SET_VRING_ADDR, SET_VRING_BASE, SET_VRING_NUM, pair};
+use super::device::{Addresses, Device, Region, pair};
 use super::machine::{LOG_ALL, Machine, PLAIN, WITH_EVENT_INDEX, WITH_INDIRECT, addresses, whole};
 use super::random::Random;
 use crate::verdict::{must_be, must_hold};

@@ -6,15 +6,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use super::device::{
-    Addresses, Device, GET_FEATURES, NONE, NOWHERE, OF_DEVICES, OF_OTHERS, OF_QUEUES, RESET_OWNER, Region,
-    SET_FEATURES, SET_LOG_BASE, SET_LOG_FD, SET_MEM_TABLE, SET_OWNER, SET_VRING_ADDR, SET_VRING_CALL,
-    SET_VRING_ERR, SET_VRING_KICK, SET_VRING_NUM, event, pair, table,
+    Addresses, Device, NONE, NOWHERE, OF_DEVICES, OF_OTHERS, OF_QUEUES, Region, event, pair, table,
 };
 use super::machine::{Event, GUEST, LOG_ALL, WITH_EVENT_INDEX, WITH_INDIRECT};
 use super::memory::Memory;
 use super::random::Random;
 use super::{another, must_succeed};
 use crate::verdict::must_hold;
+use vioduct_spec::vhost::{
+    GET_FEATURES, RESET_OWNER, SET_FEATURES, SET_LOG_BASE, SET_LOG_FD, SET_MEM_TABLE, SET_OWNER,
+    SET_VRING_ADDR, SET_VRING_CALL, SET_VRING_ERR, SET_VRING_KICK, SET_VRING_NUM,
+};
 use vioduct_spec::vhost_demo::SET_RUNNING;
 
 const THREADS: u64 = 4;

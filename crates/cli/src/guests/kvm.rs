@@ -72,7 +72,6 @@ pub(super) fn boot(
         kernel: kit.qemu.kernel.clone(),
         initrd: Some(kit.qemu.initramfs.clone()),
         command_line: format!("console=ttyS0 loglevel=5 panic=-1 {words}"),
-        acpi_rsdp: 0,
     };
     let guest = Guest::start(limit, |console| {
         builder.boot(&sources, console).map_err(|error| Failure::Failed(error.to_string()))

@@ -83,7 +83,7 @@ impl GuestLab {
         [program, format!("{driver}.device_type={device_type}")].into_iter().chain(format).collect()
     }
 
-    /// The device, of whatever type the machine has use for; it tells `received` what it is asked. None for a plain function.
+    /// The device, of whatever type the machine has use for; it tells `received` what it is asked.
     pub(super) fn model(self, device_type: u32, received: &Sender<String>) -> Result<Model, Failure> {
         let options = |text: String| Options::parse(&text).map_err(failed("describe the device"));
         let format = match self {

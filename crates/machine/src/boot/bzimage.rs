@@ -71,14 +71,19 @@ struct Header {
 }
 
 /// Loads the kernel and what it is told.
-pub(super) fn load(ram: &MemoryMap, image: &Image, sources: &BootSources) -> Result<Entry, BootError> {
+pub(super) fn load(
+    ram: &MemoryMap,
+    image: &Image,
+    sources: &BootSources,
+    acpi_rsdp: u64,
+) -> Result<Entry, BootError> {
     let header = Header::read(image)?;
     check_kernel_end(ram, image.path(), header.end)?;
     write_command_line(ram, &sources.command_line, header.command_line_limit)?;
     let initrd = sources.initrd.as_deref();
     let initrd = initrd.map(|path| initrd::load(ram, path, header.end, header.initrd_limit)).transpose()?;
     image.copy(header.kernel.start, header.kernel.end - header.kernel.start, ram, header.load_at)?;
-    let page = boot_params(ram, &header, initrd.unwrap_or_default(), sources.acpi_rsdp);
+    let page = boot_params(ram, &header, initrd.unwrap_or_default(), acpi_rsdp);
     ram.write(IoAddr(BOOT_PARAMS), &page)?;
     let mode = Mode::Long { boot_params: BOOT_PARAMS };
     Ok(Entry { instruction_pointer: header.load_at + ENTRY_64, mode })

@@ -42,7 +42,12 @@ struct Segment {
 }
 
 /// Loads the kernel and what it is told.
-pub(super) fn load(ram: &MemoryMap, image: &Image, sources: &BootSources) -> Result<Entry, BootError> {
+pub(super) fn load(
+    ram: &MemoryMap,
+    image: &Image,
+    sources: &BootSources,
+    acpi_rsdp: u64,
+) -> Result<Entry, BootError> {
     let segments = segments(image)?;
     let entry = entry(image, &segments)?;
     let loaded: Vec<_> = segments.iter().filter(|segment| segment.kind == LOAD).collect();
@@ -58,7 +63,7 @@ pub(super) fn load(ram: &MemoryMap, image: &Image, sources: &BootSources) -> Res
     }
     let initrd = sources.initrd.as_deref();
     let initrd = initrd.map(|path| initrd::load(ram, path, end, INITRD_LIMIT)).transpose()?;
-    write_start_info(ram, initrd, sources.acpi_rsdp)?;
+    write_start_info(ram, initrd, acpi_rsdp)?;
     Ok(Entry { instruction_pointer: entry, mode: Mode::Pvh { start_info: START_INFO } })
 }
 

@@ -25,12 +25,7 @@ impl Rig {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("kernel");
         fs::write(&path, kernel).unwrap();
-        let sources = BootSources {
-            kernel: path,
-            initrd: None,
-            command_line: "console=ttyS0".to_owned(),
-            acpi_rsdp: RSDP,
-        };
+        let sources = BootSources { kernel: path, initrd: None, command_line: "console=ttyS0".to_owned() };
         Self { folder, ram: MemoryMap::anonymous(16 * MIB).unwrap(), sources }
     }
 
@@ -42,7 +37,7 @@ impl Rig {
     }
 
     fn load(&self) -> Result<Entry, BootError> {
-        load(&self.ram, &self.sources)
+        load(&self.ram, &self.sources, RSDP)
     }
 
     /// The one line that the user reads, with the folder's name left out.

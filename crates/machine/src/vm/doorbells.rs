@@ -48,8 +48,7 @@ impl Doorbell {
         address: u64,
         matches: Match,
     ) -> Result<Self, MachineError> {
-        let event = same_event(event.as_fd())
-            .map_err(MachineError::system("copy a descriptor (raise the limit of open files)"))?;
+        let event = same_event(event.as_fd())?;
         let at = IoEventAddress::Mmio(address);
         let outcome = match matches {
             Match::Any => vm.fd.register_ioevent(&event, &at, NoDatamatch),

@@ -4,7 +4,7 @@
 //! the vector's message (irqfd). While it is masked or off, the listener's thread takes them, and the function's pending bit is set.
 
 use super::Vm;
-use super::events::same_event;
+use super::events::new_event_pair;
 use super::listener::Listener;
 use crate::error::MachineError;
 use crate::layout::IOAPIC_INPUTS;
@@ -118,11 +118,13 @@ impl FunctionIrqs {
         pin: u32,
     ) -> Result<Self, MachineError> {
         let vectors = (0..vectors).map(|_| {
-            let failed = MachineError::system("make an eventfd (raise the limit of open files)");
-            let event = EventFd::new().and_then(|event| Ok((same_event(event.as_fd())?, event)));
-            let (kvm_event, event) = event.map_err(failed)?;
-            let event = Arc::new(event);
-            Ok(Vector { number: routes.number(), event, kvm_event, direct: Mutex::new(false) })
+            let (event, kvm_event) = new_event_pair()?;
+            Ok(Vector {
+                number: routes.number(),
+                event: Arc::new(event),
+                kvm_event,
+                direct: Mutex::new(false),
+            })
         });
         let vectors = vectors.collect::<Result<_, MachineError>>()?;
         Ok(Self { routes, listener, vectors, pin, log: RateLimit::default() })
@@ -201,9 +203,7 @@ pub(crate) struct EdgeLine(EventFd);
 impl EdgeLine {
     /// A wire to input `gsi`.
     pub(crate) fn new(vm: &Vm, gsi: u32) -> Result<Self, MachineError> {
-        let failed = MachineError::system("make an eventfd (raise the limit of open files)");
-        let event = EventFd::new().and_then(|event| Ok((same_event(event.as_fd())?, event)));
-        let (kvm_event, event) = event.map_err(failed)?;
+        let (event, kvm_event) = new_event_pair()?;
         vm.fd.register_irqfd(&kvm_event, gsi).map_err(MachineError::kvm("listen to an interrupt's event"))?;
         Ok(Self(event))
     }

@@ -3,7 +3,7 @@
 use crate::error::MachineError;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::io::Errno;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use vioduct_pci::Vector;
@@ -55,8 +55,7 @@ impl Listener {
     /// Again, to one that was added.
     pub(super) fn take_up(&self, event: &Arc<EventFd>) -> Result<(), MachineError> {
         let heard = self.heard();
-        let place =
-            heard.iter().position(|(known, _)| known.as_fd().as_raw_fd() == event.as_fd().as_raw_fd());
+        let place = heard.iter().position(|(known, _)| Arc::ptr_eq(known, event));
         place.map_or(Ok(()), |place| self.shared.watch(event, place as u64))
     }
 
