@@ -12,5 +12,5 @@ mod served;
 mod uml;
 
 pub(crate) use kit::Kit;
-pub(crate) use labs::GuestLab;
+pub(crate) use labs::{DataPath, GuestLab};
 pub(crate) use machine::Machine;

@@ -12,7 +12,7 @@ pub(crate) use vhost_demo::ServerProcess;
 
 use crate::Failure;
 use crate::args::{Ring, Transport};
-use crate::guests::{GuestLab, Machine};
+use crate::guests::{DataPath, GuestLab, Machine};
 use crate::report::{Costs, Transcript};
 
 /// What the command line chose.
@@ -115,14 +115,14 @@ pub(crate) const LABS: &[Lab] = &[
         shows: "the same job over a virtqueue: a doorbell per batch",
         subject: Subject::Virtio,
         run: Some(virtio_demo::run),
-        guest: Some(GuestLab::VirtioDemo),
+        guest: Some(GuestLab::Demo(DataPath::InProcess)),
     },
     Lab {
         name: "vhost-demo",
         shows: "the same device, its data path in another process: the machine does nothing per request",
         subject: Subject::Virtio,
         run: Some(vhost_demo::run),
-        guest: Some(GuestLab::VhostDemo),
+        guest: Some(GuestLab::Demo(DataPath::OtherProcess)),
     },
     Lab {
         name: "virtio-test-factorial",

@@ -29,8 +29,9 @@ pub(crate) struct Cost {
     pub(crate) register_reads: Option<u64>,
     /// Register writes, doorbells among them: each a trap in a virtual machine.
     pub(crate) register_writes: Option<u64>,
-    pub(crate) doorbells: u64,
-    pub(crate) interrupts: u64,
+    /// Notifications that the device has taken, and sent. None where they are not counted.
+    pub(crate) doorbells: Option<u64>,
+    pub(crate) interrupts: Option<u64>,
     /// Bytes of requests and replies.
     pub(crate) bytes_moved: u64,
     /// From submission to completion of one operation. None where nothing was timed.
@@ -189,8 +190,8 @@ pub(crate) fn cost_table(costs: &Costs) -> String {
             count(cost.register_reads),
             count(cost.register_writes),
             cost.traps_per_operation().unwrap_or_else(unknown),
-            cost.doorbells.to_string(),
-            cost.interrupts.to_string(),
+            count(cost.doorbells),
+            count(cost.interrupts),
             cost.bytes_moved.to_string(),
             time(cost.median_ns),
             time(cost.p99_ns),
@@ -225,8 +226,8 @@ mod tests {
             batch: 1,
             register_reads: Some(0),
             register_writes: traps,
-            doorbells: 0,
-            interrupts: 0,
+            doorbells: None,
+            interrupts: None,
             bytes_moved: 0,
             median_ns: None,
             p99_ns: None,

@@ -2,7 +2,7 @@
 
 use super::Kit;
 use super::boot::Guest;
-use super::labs::GuestLab;
+use super::labs::{DataPath, GuestLab};
 use super::machine::Booted;
 use super::served::{Counts, offer, workers};
 use crate::Failure;
@@ -12,7 +12,7 @@ use crate::labs::{ServerProcess, Setup, failed};
 use std::path::Path;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
-use vioduct_machine::{BootSources, Builder, MachineError, Pages, Parts};
+use vioduct_machine::{BootSources, Builder, Doorbells, MachineError, Pages, Parts};
 use vioduct_pci_demo::PciDemo;
 use vioduct_spec::vhost_demo;
 use vioduct_vhost_kernel::{KernelBackend, Kind};
@@ -38,12 +38,18 @@ pub(super) fn boot(
     let mut builder = Builder::new(parts).map_err(failed("set up the machine"))?;
     let device_type = lab.device_type();
     let mut server = None;
+    let in_process = |builder: &mut Builder| {
+        let device = workers(lab.model(device_type, &received)?, setup.ring);
+        let counts = Counts::of(device.meter());
+        attach(builder, setup, device).map_err(failed("attach the device"))?;
+        Ok(counts)
+    };
     let (how, counts) = match lab {
         GuestLab::PciDemo => {
             builder.plug(DEVICE, PciDemo::default()).map_err(failed("attach the device"))?;
-            ("in the machine's process", Counts::Elsewhere)
+            ("in the machine's process, which every access traps into", Counts::Elsewhere)
         }
-        GuestLab::VhostDemo => {
+        GuestLab::Demo(DataPath::OtherProcess) => {
             let socket = room.join("device.sock");
             server = Some(ServerProcess::start(&socket)?);
             let info = lab.model(device_type, &received)?.info();
@@ -53,18 +59,19 @@ pub(super) fn boot(
             attach(&mut builder, setup, frontend).map_err(failed("attach the device"))?;
             ("in another process, over vhost-user", Counts::Elsewhere)
         }
-        GuestLab::KernelVhostDemo => {
+        GuestLab::Demo(DataPath::Kernel) => {
             let device = workers(lab.model(device_type, &received)?, setup.ring);
             let counts = Counts::Spare(device.meter());
             let device = KernelBackend::new(device, Kind::Demo, builder.ram().clone());
             attach(&mut builder, setup, device).map_err(failed("attach the device"))?;
             ("in the host's kernel, by vhost", counts)
         }
-        GuestLab::VirtioDemo | GuestLab::Factorial | GuestLab::Echo => {
-            let device = workers(lab.model(device_type, &received)?, setup.ring);
-            let counts = Counts::of(device.meter());
-            attach(&mut builder, setup, device).map_err(failed("attach the device"))?;
-            ("in the machine's process", counts)
+        GuestLab::Demo(DataPath::Trapped) => {
+            builder.set_doorbells(Doorbells::Trapped);
+            ("in the machine's process, which every notification traps into", in_process(&mut builder)?)
+        }
+        GuestLab::Demo(DataPath::InProcess) | GuestLab::Factorial | GuestLab::Echo => {
+            ("in the machine's process", in_process(&mut builder)?)
         }
     };
     let words = lab.kernel_words(device_type).join(" ");

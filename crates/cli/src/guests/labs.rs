@@ -9,6 +9,7 @@ use crate::args::Ring;
 use crate::labs::{Place, Setup, failed};
 use crate::report::{Check, Cost, Costs, Transcript};
 use std::collections::VecDeque;
+use std::slice;
 use std::sync::mpsc::{self, Receiver, Sender};
 use vioduct_machine::Traps;
 use vioduct_spec::{Features, demo, device_type, test};
@@ -23,15 +24,33 @@ pub(super) type Model = Box<dyn DeviceModel>;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum GuestLab {
     PciDemo,
-    VirtioDemo,
-    /// The same with the device's data path in a process that is not the machine's.
-    VhostDemo,
-    /// The same with it in the host's kernel, where the machine is ours: the second part of that lab.
-    KernelVhostDemo,
+    /// The same over a virtqueue, whose data path is here.
+    Demo(DataPath),
     Factorial,
     Echo,
 }
 
+/// Where a device's queues are served, and how it hears of them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum DataPath {
+    /// By the process that attaches the device, and a notification is a trap: where the machine is ours.
+    Trapped,
+    /// By that process, and a notification is no trap where the machine has the means.
+    InProcess,
+    /// By a process that is not the machine's.
+    OtherProcess,
+    /// By the host's kernel, where the machine is ours.
+    Kernel,
+}
+
+/// What the lab of vhost compares: every access a trap, every notification, none.
+const COMPARED: [GuestLab; 5] = [
+    GuestLab::PciDemo,
+    GuestLab::Demo(DataPath::Trapped),
+    GuestLab::Demo(DataPath::InProcess),
+    GuestLab::Demo(DataPath::OtherProcess),
+    GuestLab::Demo(DataPath::Kernel),
+];
 /// Lines of the console that are shown when a lab goes wrong.
 const LAST_LINES: usize = 40;
 const DEMO_LINES: [&str; 4] = [
@@ -46,7 +65,7 @@ impl GuestLab {
     const fn program(self) -> &'static str {
         match self {
             Self::PciDemo => "pci-demo",
-            Self::VirtioDemo | Self::VhostDemo | Self::KernelVhostDemo => "virtio-demo",
+            Self::Demo(_) => "virtio-demo",
             Self::Factorial => "virtio-test,12",
             Self::Echo => "virtio-test,10",
         }
@@ -57,7 +76,7 @@ impl GuestLab {
         match self {
             // What it reads first is what the register was left with.
             Self::PciDemo => DEMO_LINES.split_at(1).1,
-            Self::VirtioDemo | Self::VhostDemo | Self::KernelVhostDemo => &DEMO_LINES,
+            Self::Demo(_) => &DEMO_LINES,
             Self::Factorial => &["vioduct_virtio_test: factorial of 12: 479001600"],
             Self::Echo => &["vioduct_virtio_test: echo: 111, 112, 113"],
         }
@@ -67,7 +86,7 @@ impl GuestLab {
     pub(super) const fn device_type(self) -> u32 {
         match self {
             Self::Factorial | Self::Echo => device_type::TEST,
-            Self::PciDemo | Self::VirtioDemo | Self::VhostDemo | Self::KernelVhostDemo => device_type::DEMO,
+            Self::PciDemo | Self::Demo(_) => device_type::DEMO,
         }
     }
 
@@ -76,7 +95,7 @@ impl GuestLab {
         let program = format!("vioduct.lab={}", self.program());
         let driver = match self {
             Self::PciDemo => return vec![program],
-            Self::VirtioDemo | Self::VhostDemo | Self::KernelVhostDemo => "vioduct_virtio_demo",
+            Self::Demo(_) => "vioduct_virtio_demo",
             Self::Factorial | Self::Echo => "vioduct_virtio_test",
         };
         let format = (self == Self::Echo).then(|| format!("{driver}.echo=1"));
@@ -87,7 +106,7 @@ impl GuestLab {
     pub(super) fn model(self, device_type: u32, received: &Sender<String>) -> Result<Model, Failure> {
         let options = |text: String| Options::parse(&text).map_err(failed("describe the device"));
         let format = match self {
-            Self::PciDemo | Self::VirtioDemo | Self::VhostDemo | Self::KernelVhostDemo => {
+            Self::PciDemo | Self::Demo(_) => {
                 let options = options(format!("virtio-demo,id={device_type}"))?;
                 let model = VirtioDemo::from_options(&options).map_err(failed("describe the device"))?;
                 return Ok(Box::new(model));
@@ -107,7 +126,7 @@ impl GuestLab {
     const fn bytes_per_operation(self) -> u64 {
         (match self {
             Self::PciDemo => 4,
-            Self::VirtioDemo | Self::VhostDemo | Self::KernelVhostDemo => 2 * demo::HALF_LEN,
+            Self::Demo(_) => 2 * demo::HALF_LEN,
             Self::Factorial => test::FACTORIAL_READABLE_LEN + test::FACTORIAL_WRITABLE_LEN,
             Self::Echo => test::ECHO_READABLE_LEN + test::ECHO_WRITABLE_LEN,
         }) as u64
@@ -122,14 +141,30 @@ impl GuestLab {
         out: &mut Transcript,
     ) -> Result<Costs, Failure> {
         let kit = Kit::load()?;
-        let mut ways = vec![self.run_one_way(&kit, machine, setup, place, out)?];
-        if let (Self::VhostDemo, Machine::Kvm) = (self, machine) {
-            match kvm::why_not_in_the_kernel(setup.ring) {
-                None => ways.push(Self::KernelVhostDemo.run_one_way(&kit, machine, setup, place, out)?),
+        let mut ways = Vec::new();
+        for way in self.ways(machine) {
+            match way.why_not(setup) {
+                None => ways.push(way.run_one_way(&kit, machine, setup, place, out)?),
                 Some(why) => out.say(format!("the host's kernel does not serve it here: {why}")),
             }
         }
         Ok(Costs { ways })
+    }
+
+    /// The lab, or all that it compares.
+    const fn ways(&self, machine: Machine) -> &[Self] {
+        match (self, machine) {
+            (Self::Demo(DataPath::OtherProcess), Machine::Kvm) => &COMPARED,
+            _ => slice::from_ref(self),
+        }
+    }
+
+    /// Why this host cannot do it, if it cannot.
+    fn why_not(self, setup: &Setup) -> Option<String> {
+        match self {
+            Self::Demo(DataPath::Kernel) => kvm::why_not_in_the_kernel(setup.ring),
+            _ => None,
+        }
     }
 
     /// Boots a guest with the lab's device, and sees what becomes of it.
@@ -193,8 +228,8 @@ impl GuestLab {
             batch: 1,
             register_reads: registers.map(|(reads, _)| reads),
             register_writes: registers.map(|(_, writes)| writes),
-            doorbells: queue.map_or(0, |queue| queue.kicks),
-            interrupts: queue.map_or(0, |queue| queue.signals),
+            doorbells: queue.map(|queue| queue.kicks),
+            interrupts: queue.map(|queue| queue.signals),
             bytes_moved: operations * self.bytes_per_operation(),
             median_ns: measured.map(|cost| cost.median_ns),
             p99_ns: measured.map(|cost| cost.p99_ns),

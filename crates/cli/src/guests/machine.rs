@@ -1,7 +1,7 @@
 //! The machines that boot guests, and how a lab's device is attached to each.
 
 use super::boot::Guest;
-use super::labs::GuestLab;
+use super::labs::{DataPath, GuestLab};
 use super::served::{Counts, Server};
 use super::{Kit, kvm, qemu, uml};
 use crate::Failure;
@@ -75,7 +75,7 @@ impl Machine {
                 "{} has no virtio-mmio device that another process serves: leave --transport out, or run --on loopback",
                 machine.title()
             ))),
-            (Transport::Pci, Self::Uml, GuestLab::VhostDemo) => Ok("vhost-user"),
+            (Transport::Pci, Self::Uml, GuestLab::Demo(DataPath::OtherProcess)) => Ok("vhost-user"),
             (Transport::Pci, ..) => Ok("pci"),
         }
     }

@@ -1,7 +1,7 @@
 //! QEMU: a PC, by KVM where that runs guests, with our device as a vfio-user or vhost-user client's.
 
 use super::Kit;
-use super::labs::GuestLab;
+use super::labs::{DataPath, GuestLab};
 use super::machine::Attached;
 use super::served::Server;
 use crate::Failure;
@@ -26,12 +26,12 @@ pub(super) fn attach(
 ) -> Result<Attached, Failure> {
     let socket = room.join("device.sock");
     match lab {
-        GuestLab::VhostDemo | GuestLab::KernelVhostDemo => vhost_user(lab, setup, &socket, received),
+        GuestLab::Demo(DataPath::OtherProcess) => vhost_user(lab, setup, &socket, received),
         GuestLab::PciDemo => {
             let server = Server::function(&socket, vioduct_pci_demo::PciDemo::default())?;
             Ok(vfio_user(server, &socket, lab.kernel_words(0)))
         }
-        GuestLab::VirtioDemo | GuestLab::Factorial | GuestLab::Echo => {
+        GuestLab::Demo(_) | GuestLab::Factorial | GuestLab::Echo => {
             let device_type = lab.device_type();
             let server = Server::virtio_pci(&socket, lab.model(device_type, &received)?, setup.ring)?;
             Ok(vfio_user(server, &socket, lab.kernel_words(device_type)))

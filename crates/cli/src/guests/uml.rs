@@ -2,7 +2,7 @@
 //! each in a tunnel through such a device.
 
 use super::Kit;
-use super::labs::GuestLab;
+use super::labs::{DataPath, GuestLab};
 use super::machine::Attached;
 use super::served::Server;
 use crate::Failure;
@@ -33,14 +33,14 @@ pub(super) fn attach(
     let device_type = lab.device_type();
     let model = move || lab.model(device_type, &received);
     let (server, how, bus_type) = match lab {
-        GuestLab::VhostDemo | GuestLab::KernelVhostDemo => {
+        GuestLab::Demo(DataPath::OtherProcess) => {
             (Server::vhost_user(&socket, MEMORY_FILES, model, setup.ring)?, "over vhost-user", device_type)
         }
         GuestLab::PciDemo => {
             let server = Server::tunnelled_function(&socket, MEMORY_FILES, PciDemo::default)?;
             (server, IN_TUNNEL, TUNNEL_TYPE)
         }
-        GuestLab::VirtioDemo | GuestLab::Factorial | GuestLab::Echo => {
+        GuestLab::Demo(_) | GuestLab::Factorial | GuestLab::Echo => {
             let server = Server::tunnelled_virtio(&socket, MEMORY_FILES, model, setup.ring)?;
             (server, IN_TUNNEL, TUNNEL_TYPE)
         }
