@@ -104,7 +104,7 @@ pub(crate) struct MachineOptions {
     #[arg(long)]
     pub(crate) huge_pages: bool,
     /// A device: see `vioduct device list`. Beside its own options it takes transport=pci|mmio, and vhost-user=PATH for one that
-    /// a server has; virtio-demo takes vhost=kernel, to be served by the host's kernel. vfio-user=PATH alone is the PCI function that a server has
+    /// a server has; net takes vhost=on and virtio-demo vhost=kernel, to be served by the host's kernel. vfio-user=PATH alone is the PCI function that a server has
     #[arg(long, value_name = "DEVICE[,KEY=VALUE]…|vfio-user=PATH")]
     pub(crate) device: Vec<String>,
     /// Whether this process leaves itself only what a machine with these devices needs: system calls (seccomp), and the files named

@@ -3,10 +3,11 @@
 use crate::Failure;
 use crate::nearest::unknown;
 use serde::Serialize;
+use std::sync::Arc;
 use vioduct_block::Block;
 use vioduct_console::Console;
 use vioduct_entropy::Entropy;
-use vioduct_net::Net;
+use vioduct_net::{Net, Tap};
 use vioduct_pci::PciFunction;
 use vioduct_pci_demo::PciDemo;
 use vioduct_virtio_demo::VirtioDemo;
@@ -83,14 +84,12 @@ pub(crate) const DEVICES: &[Device] = &[
             ("mac=ADDRESS", "its Ethernet address (one of its own making)"),
             ("queues=PAIRS", "how many pairs of queues, each served by a thread (1)"),
             ("mtu=BYTES", "length of packets that the driver is to keep to, and the MTU of tap=auto"),
+            (
+                "vhost=on",
+                "with `run`: the packets go through the host's kernel, and not through this process",
+            ),
         ],
-        make: Make::Virtio(|options| {
-            let (net, tap) = Net::with_tap(options)?;
-            if let Some(tap) = tap.filter(|_| options.text("tap") == Some("auto")) {
-                eprintln!("vioduct: the network card's interface is {}", tap.name());
-            }
-            Ok(Box::new(net))
-        }),
+        make: Make::Virtio(|options| Ok(Box::new(network_card(options)?.0))),
     },
     Device {
         name: "pci-demo",
@@ -127,6 +126,15 @@ pub(crate) const DEVICES: &[Device] = &[
         make: Make::Virtio(|options| Ok(Box::new(Vsock::from_options(options)?))),
     },
 ];
+
+/// A network card and its interface, if it has one; one of its own is named.
+pub(crate) fn network_card(options: &Options) -> Result<(Net, Option<Arc<Tap>>), OptionError> {
+    let (net, tap) = Net::with_tap(options)?;
+    if let Some(tap) = tap.as_ref().filter(|_| options.text("tap") == Some("auto")) {
+        eprintln!("vioduct: the network card's interface is {}", tap.name());
+    }
+    Ok((net, tap))
+}
 
 /// The device that `name,key=value…` names, and its options.
 pub(crate) fn find(text: &str) -> Result<(&'static Device, Options), Failure> {

@@ -1,6 +1,6 @@
 //! [`KernelBackend`]: a device whose queues the kernel serves.
 
-use crate::kind::Kind;
+use crate::kind::{Kind, nodes_in_use};
 use crate::node::Vhost;
 use crate::refusal::Refusal;
 use crate::ring::{Progress, Ring};
@@ -44,13 +44,16 @@ struct Kernel {
     /// Closed before nobody listens to them.
     units: Vec<Unit>,
     queues_per_unit: u16,
+    /// How many of them have queues that the driver has.
+    in_use: usize,
     watcher: Watcher,
 }
 
 impl Kernel {
     fn new(kind: Kind, nodes: Vec<Box<dyn Vhost>>, device: &str) -> Result<Self, Refusal> {
         let queues_per_unit = kind.queues_per_node();
-        Ok(Self { watcher: Watcher::spawn(device)?, units: kind.units(nodes)?, queues_per_unit })
+        let (watcher, units) = (Watcher::spawn(device)?, kind.units(nodes)?);
+        Ok(Self { watcher, in_use: units.len(), units, queues_per_unit })
     }
 
     fn offered(&self) -> Features {
@@ -58,6 +61,7 @@ impl Kernel {
     }
 
     fn set_features(&mut self, negotiated: Features) -> Result<(), Refusal> {
+        self.in_use = nodes_in_use(self.units.len(), negotiated);
         self.units.iter_mut().try_for_each(|unit| unit.set_features(negotiated))
     }
 
@@ -73,7 +77,7 @@ impl Kernel {
     }
 
     fn queues(&self) -> std::ops::Range<u16> {
-        0..self.units.len() as u16 * self.queues_per_unit
+        0..self.in_use as u16 * self.queues_per_unit
     }
 }
 

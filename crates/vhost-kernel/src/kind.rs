@@ -4,7 +4,7 @@ use crate::node::{Node, Vhost};
 use crate::refusal::Refusal;
 use crate::unit::{Source, Unit};
 use std::os::fd::OwnedFd;
-use vioduct_spec::{Features, vhost_demo};
+use vioduct_spec::{Features, net, vhost_demo};
 
 /// A vhost device of the kernel's.
 #[derive(Debug)]
@@ -34,10 +34,15 @@ pub enum Framing {
     Bare,
 }
 
+/// How many of so many nodes have queues that a driver with these features has. Only network cards have several: virtio 1.3 §5.1.2, a
+/// driver with a control queue and without `MQ` has one pair, and the control queue where the second one's would begin.
+pub(crate) fn nodes_in_use(nodes: usize, negotiated: Features) -> usize {
+    let all = negotiated.contains(net::MQ) || !negotiated.contains(net::CTRL_VQ);
+    if all { nodes } else { nodes.min(1) }
+}
+
 /// vhost-net adds headers to what the TAP gives (`VHOST_NET_F_VIRTIO_NET_HDR`).
 const NET_HEADERS: Features = Features::bit(27);
-/// A packet may take several receive buffers (virtio 1.3 §5.1.3, `MRG_RXBUF`): the kernel fills them.
-const NET_MERGEABLE: Features = Features::bit(15);
 /// virtio 1.3 §5.10.3: `SEQPACKET` and `NO_IMPLIED_STREAM`.
 const VSOCK_SOCKETS: Features = Features::bit(1).with(Features::bit(2));
 
@@ -78,7 +83,8 @@ impl Kind {
     /// these.
     pub(crate) fn in_its_hands(&self) -> Features {
         let device = match self {
-            Self::Net { .. } => NET_MERGEABLE,
+            // It fills the buffers of a packet (virtio 1.3 §5.1.3).
+            Self::Net { .. } => net::MRG_RXBUF,
             Self::Vsock { .. } => VSOCK_SOCKETS,
             Self::Demo => Features::NONE,
         };

@@ -120,6 +120,9 @@ mod tests {
         assert_eq!(of("virtio-demo,vhost=kernel"), Sandbox { files: node, needs: vec![Need::Vhost] });
         let node = vec![("/dev/vhost-vsock".into(), Access::Device)];
         assert_eq!(of("vsock,cid=3,vhost=on"), Sandbox { files: node, needs: vec![Need::Vhost] });
+        let both = ["/dev/net/tun", "/dev/vhost-net"].map(|node| (node.into(), Access::Device)).to_vec();
+        let needs = vec![Need::Interfaces, Need::Vhost];
+        assert_eq!(of("net,tap=vm0,vhost=on"), Sandbox { files: both, needs });
     }
 
     #[test]

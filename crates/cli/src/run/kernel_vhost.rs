@@ -2,8 +2,9 @@
 
 use crate::Failure;
 use crate::nearest::unknown;
+use crate::registry;
 use vioduct_spec::vhost_demo;
-use vioduct_vhost_kernel::Kind;
+use vioduct_vhost_kernel::{Framing, Kind};
 use vioduct_virtio_demo::VirtioDemo;
 use vioduct_virtio_device::{DeviceModel, OptionError, Options};
 use vioduct_vsock::Vsock;
@@ -35,6 +36,13 @@ type Made = Result<(Box<dyn DeviceModel>, Kind), OptionError>;
 
 const KNOWN: &[Vhost] = &[
     Vhost {
+        device: "net",
+        word: "on",
+        node: "/dev/vhost-net",
+        make: network_card,
+        otherwise: Otherwise::Process,
+    },
+    Vhost {
         device: "virtio-demo",
         word: "kernel",
         node: vhost_demo::NODE,
@@ -60,6 +68,14 @@ fn vsock(options: &Options) -> Made {
     Ok((Box::new(vsock), kind))
 }
 
+/// The queues of packets are the kernel's, and those of the interface, too.
+fn network_card(options: &Options) -> Made {
+    let (net, tap) = registry::network_card(options)?;
+    let tap = tap.ok_or_else(|| options.unusable("port", "vhost=on is for interfaces: write tap=NAME"))?;
+    let taps = tap.lend().map_err(|error| options.unusable("tap", error))?;
+    Ok((Box::new(net), Kind::Net { taps, framing: Framing::Header }))
+}
+
 /// What the options of a device say of the kernel, if anything.
 pub(super) fn wanted(options: &Options) -> Result<Option<&'static Vhost>, Failure> {
     let Some(word) = options.text("vhost") else { return Ok(None) };
@@ -83,7 +99,9 @@ mod tests {
     fn the_kernel_serves_what_it_knows_and_says_so_of_the_rest() {
         let wanted = |text: &str| wanted(&Options::parse(text).unwrap());
         assert!(wanted("virtio-demo").is_ok_and(|vhost| vhost.is_none()));
-        assert!(wanted("virtio-demo,vhost=kernel").is_ok_and(|vhost| vhost.is_some()));
+        for known in ["virtio-demo,vhost=kernel", "net,tap=vm0,vhost=on"] {
+            assert!(wanted(known).is_ok_and(|vhost| vhost.is_some()), "{known}");
+        }
         for (text, why) in [("entropy,vhost=kernel", "no vhost for it"), ("virtio-demo,vhost=on", "kernel")] {
             let Err(Failure::Usage(message)) = wanted(text) else { panic!("{text} is understood") };
             assert!(message.contains(why), "{message}");
@@ -103,5 +121,11 @@ mod tests {
             let Err(error) = make(text) else { panic!("{text} is understood") };
             assert!(error.to_string().contains(why), "{error}");
         }
+    }
+
+    #[test]
+    fn the_kernel_serves_no_mirror() {
+        let made = network_card(&Options::parse("net,port=reflect").unwrap());
+        assert!(made.is_err_and(|error| error.to_string().contains("tap=NAME")));
     }
 }

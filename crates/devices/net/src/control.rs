@@ -1,14 +1,19 @@
 //! [`Control`]: serves the control queue (virtio 1.3 §5.1.6.5).
 
+use crate::cable::Link;
 use crate::filter::{Address, Mode};
 use crate::handler::{CABLE, tell_of};
-use crate::port::{Port, Shared, Tells};
+use crate::port::{Port, Presence, Shared, Tells};
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 use vioduct_spec::net::*;
-use vioduct_virtio_device::{BufferError, Chain, Fault, Features, Io, QueueHandler, Wake};
+use vioduct_virtio_device::{
+    BufferError, Chain, Fault, Features, Interest, Io, QueueHandler, SourceId, Wake,
+};
 
+/// The port may be gone.
+const NEWS: SourceId = SourceId(2);
 /// Longest command, in bytes: two tables of a thousand addresses. It is copied once, and the copy is used (row 34 of the hostile
 /// peers).
 const MAX_COMMAND_BYTES: usize = 16 << 10;
@@ -200,18 +205,45 @@ impl Control {
     }
 }
 
+impl Control {
+    /// Where the queues of packets are served elsewhere, nobody but this notices that the port is gone.
+    fn listen(&self, io: &mut Io<'_>) -> Result<(), Fault> {
+        let Some(news) = self.port.news() else { return Ok(()) };
+        io.watch(news, NEWS, Interest::Readable)
+            .map_err(|error| Fault::Device(format!("cannot wait for the system's news: {error}").into()))?;
+        self.hear(io);
+        Ok(())
+    }
+
+    /// A port that was taken away is a cable that is out.
+    fn hear(&self, io: &mut Io<'_>) {
+        let Presence::Gone = self.port.hear() else { return };
+        self.port.news().map(|news| io.unwatch(news));
+        self.shared.say(format_args!("what the card was plugged into is gone"));
+        self.shared.cable.set_link(Link::Down);
+    }
+}
+
 impl QueueHandler for Control {
     fn wake(&mut self, why: Wake, io: &mut Io<'_>) -> Result<(), Fault> {
         match why {
-            Wake::Started(_) => tell_of(self.tells, &self.shared, io),
+            Wake::Started(_) => {
+                tell_of(self.tells, &self.shared, io)?;
+                self.listen(io)
+            }
             Wake::Kick(q) => io.serve(q, |chain| self.answer(chain)),
             Wake::Source(CABLE) => {
                 self.shared.cable.tell(|| io.config_changed());
                 Ok(())
             }
+            Wake::Source(NEWS) => {
+                self.hear(io);
+                Ok(())
+            }
             Wake::Source(_) => Ok(()),
             Wake::Stopping(_) => {
                 let _ = io.unwatch(self.shared.cable.changed());
+                self.port.news().map(|news| io.unwatch(news));
                 Ok(())
             }
         }

@@ -39,7 +39,7 @@ mod transmitter;
 pub use cable::{Cable, Link};
 pub use device::{Dropped, MAX_QUEUE_PAIRS, Net, Setup};
 pub use filter::Address;
-pub use port::{Pair, Port};
+pub use port::{Pair, Port, Presence};
 pub use reflector::Reflect;
 pub use request::MAX_FRAME_BYTES;
 pub use sockets::Sockets;

@@ -5,7 +5,7 @@ use crate::filter::Filter;
 use crate::handler::PairHandler;
 use std::fmt;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use vioduct_virtio_device::{Features, QueueHandler, RateLimit};
@@ -20,6 +20,16 @@ pub trait Port: Send + Sync {
 
     /// What serves this pair of queues.
     fn handler(&self, pair: Pair) -> Box<dyn QueueHandler>;
+
+    /// Becomes readable when the port may be gone, where nobody here takes its packets and would find out.
+    fn news(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    /// Takes the [`news`](Self::news), and looks whether the port is there.
+    fn hear(&self) -> Presence {
+        Presence::There
+    }
 
     /// The driver takes these offloads now, which are features that the port has.
     ///
@@ -36,6 +46,15 @@ pub trait Port: Send + Sync {
     fn set_pairs(&self, _count: u16) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// Whether a port is there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Presence {
+    /// It is.
+    There,
+    /// It was taken away, for good.
+    Gone,
 }
 
 /// A pair of queues, for a port to serve.

@@ -1,12 +1,14 @@
 //! [`Tap`]: an interface of the host's, by `/dev/net/tun`.
 
 mod interface;
+mod news;
 
-use crate::port::{Pair, Port};
+use crate::port::{Pair, Port, Presence};
 use interface::{Interface, Queues};
+use news::News;
 use std::io;
-use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use vioduct_virtio_device::{Features, QueueHandler};
 
 /// Where interfaces are made.
@@ -22,6 +24,8 @@ pub struct Tap {
     /// How many of them get packets.
     attached: Mutex<u16>,
     features: Features,
+    /// Once the queues are lent.
+    news: OnceLock<News>,
 }
 
 /// Why there is no interface, and what to do.
@@ -125,7 +129,7 @@ impl Tap {
             queues.push(Interface::open(CONTROL, &name, Queues::Many).map_err(explained)?);
         }
         let queues = queues.into_iter().map(|queue| Arc::new(queue.fd)).collect();
-        Ok(Self { name, queues, attached: Mutex::new(pairs), features })
+        Ok(Self { name, queues, attached: Mutex::new(pairs), features, news: OnceLock::new() })
     }
 
     /// Its name.
@@ -134,11 +138,17 @@ impl Tap {
         &self.name
     }
 
-    /// A descriptor for each pair of queues: for kernels that serve these in our place. The header's length is set, and it does not
-    /// block.
-    #[must_use]
-    pub fn queues(&self) -> &[Arc<OwnedFd>] {
-        &self.queues
+    /// A descriptor for each pair of queues: for a kernel that serves these in our place. The header's length is set, and it does not
+    /// block. Nobody takes packets here then, who would find out that the interface is gone: the card listens to the system for that.
+    ///
+    /// # Errors
+    /// Of the system.
+    pub fn lend(&self) -> io::Result<Vec<OwnedFd>> {
+        if self.news.get().is_none() {
+            // Somebody else may have been faster.
+            let _ = self.news.set(News::new()?);
+        }
+        self.queues.iter().map(|queue| queue.try_clone()).collect()
     }
 }
 
@@ -156,6 +166,20 @@ impl Port for Tap {
         let at = usize::from(pair.number) % self.queues.len();
         let queue = self.queues.get(at).expect("invariant: a remainder is below its divisor");
         pair.serve(queue.clone())
+    }
+
+    fn news(&self) -> Option<BorrowedFd<'_>> {
+        self.news.get().map(AsFd::as_fd)
+    }
+
+    fn hear(&self) -> Presence {
+        if let Some(news) = self.news.get() {
+            news.take();
+        }
+        match self.queues.first() {
+            Some(queue) if news::is_gone(queue) => Presence::Gone,
+            _ => Presence::There,
+        }
     }
 
     fn set_offloads(&self, taken: Features) -> io::Result<()> {

@@ -155,6 +155,16 @@ impl Rules {
         values.into_iter().try_fold(self, |rules, value| rules.rule(call, argument, SeccompCmpOp::Eq, value))
     }
 
+    /// If both arguments have their values, of which the lower 32 bits count.
+    fn both(mut self, call: i64, arguments: [(u8, i32); 2]) -> Result<Self, BackendError> {
+        let equals = |(argument, value): (u8, i32)| {
+            SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value as u64)
+        };
+        let conditions = arguments.into_iter().map(equals).collect::<Result<_, _>>()?;
+        self.0.entry(call).or_default().push(SeccompRule::new(conditions)?);
+        Ok(self)
+    }
+
     fn rule(mut self, call: i64, argument: u8, is: SeccompCmpOp, value: u64) -> Result<Self, BackendError> {
         let condition = SeccompCondition::new(argument, SeccompCmpArgLen::Dword, is, value)?;
         self.0.entry(call).or_default().push(SeccompRule::new(vec![condition])?);
@@ -218,9 +228,13 @@ pub(super) fn whole_process(needs: &[Need]) -> Result<[BpfProgram; 2], BackendEr
         true => rules.any(&[SYS_connect]).only(SYS_socket, 0, unix())?,
         false => rules,
     };
-    // Interfaces are described by way of any socket.
+    // Interfaces are described by way of any socket, and announced by one that nothing can be asked for.
     let rules = match needs.contains(&Need::Interfaces) {
-        true => rules.only(SYS_ioctl, 1, INTERFACES_SET_UP.iter().copied())?.only(SYS_socket, 0, unix())?,
+        true => rules
+            .only(SYS_ioctl, 1, INTERFACES_SET_UP.iter().copied())?
+            .only(SYS_socket, 0, unix())?
+            .both(SYS_socket, [(0, libc::AF_NETLINK), (2, libc::NETLINK_KOBJECT_UEVENT)])?
+            .any(&[SYS_bind]),
         false => rules,
     };
     let rules = if needs.contains(&Need::HostPrograms) { rules.any(HOST_PROGRAMS_SET_UP) } else { rules };

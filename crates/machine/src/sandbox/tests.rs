@@ -27,6 +27,8 @@ const VHOST_SET_OWNER: i64 = 0xaf01;
 const VHOST_SET_VRING_NUM: i64 = 0x4008_af10;
 const UNIX: i64 = libc::AF_UNIX as i64;
 const STREAM: i64 = libc::SOCK_STREAM as i64;
+const NETLINK: i64 = libc::AF_NETLINK as i64;
+const RAW: i64 = libc::SOCK_RAW as i64;
 /// Everything may be done with that memory.
 const ANYTHING: i64 = (libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC) as i64;
 const ANONYMOUS: i64 = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as i64;
@@ -40,6 +42,8 @@ const CALLS: &[(&str, i64, [i64; 4])] = &[
     ("signal another process", libc::SYS_tgkill, [1, 1, 0, 0]),
     ("inet socket", libc::SYS_socket, [libc::AF_INET as i64, STREAM, 0, 0]),
     ("unix socket", libc::SYS_socket, [UNIX, STREAM, 0, 0]),
+    ("socket of news", libc::SYS_socket, [NETLINK, RAW, libc::NETLINK_KOBJECT_UEVENT as i64, 0]),
+    ("socket of routes", libc::SYS_socket, [NETLINK, RAW, libc::NETLINK_ROUTE as i64, 0]),
     ("unix socketpair", libc::SYS_socketpair, [UNIX, STREAM, 0, 0]),
     ("connect", libc::SYS_connect, [-1, 0, 0, 0]),
     ("accept", libc::SYS_accept4, [-1, 0, 0, 0]),
@@ -276,15 +280,15 @@ fn what_devices_need_is_there_for_those_that_have_them() {
     for deed in ["unix socket", "connect", "io_uring"] {
         assert_eq!(end_with("sockets", FACING, deed), End::Killed, "{deed}");
     }
-    for deed in ["unix socket", "make an interface", "take offloads"] {
+    for deed in ["unix socket", "socket of news", "make an interface", "take offloads"] {
         let (process, facing) = (end_with("interfaces", PROCESS, deed), end_with("interfaces", FACING, deed));
         match deed {
-            "unix socket" => assert_eq!((process, facing), (End::Done, End::Killed)),
+            "unix socket" | "socket of news" => assert_eq!((process, facing), (End::Done, End::Killed)),
             "make an interface" => assert_eq!((process, facing), (End::Refused(libc::EBADF), End::Killed)),
             _ => assert_eq!((process, facing), (End::Refused(libc::EBADF), End::Refused(libc::EBADF))),
         }
     }
-    for deed in ["connect", "inet socket"] {
+    for deed in ["connect", "inet socket", "socket of routes"] {
         assert_eq!(end_with("interfaces", PROCESS, deed), End::Killed, "{deed}");
     }
     let no_such_file = End::Refused(libc::EBADF);

@@ -1,15 +1,15 @@
 //! vhost-net: pairs of queues, each with a TAP, and a control queue that is not the kernel's.
 
-use super::fake::{Device, Fake, Idle, KERNEL, bring_up, in_reset, taps};
+use super::fake::{Device, Fake, Idle, KERNEL, bring_up, in_reset, taps as taps_of};
 use crate::kind::{Framing, Kind};
-use vioduct_spec::Features;
+use vioduct_spec::net::{CTRL_VQ, MQ, MRG_RXBUF as MERGEABLE};
+use vioduct_spec::{Features, Status};
 use vioduct_virtio_device::Backend;
 
-const MERGEABLE: Features = Features::bit(15);
 const MAC: Features = Features::bit(5);
 
 fn net(fake: &Fake, pairs: u16, framing: Framing) -> Device<Idle> {
-    let kind = Kind::Net { taps: taps(pairs.into()), framing };
+    let kind = Kind::Net { taps: taps_of(pairs.into()), framing };
     in_reset(Idle { queues: 2 * pairs + 1, features: MERGEABLE | MAC }, kind, fake, pairs.into())
 }
 
@@ -29,6 +29,21 @@ fn each_queue_starts_by_itself_and_the_control_queue_elsewhere() {
     );
     let last = asked.iter().rposition(|request| request.starts_with("SetVring")).unwrap();
     assert_eq!(asked[last + 1], "NetSetBackend 1 TAP", "rings are told before they run");
+}
+
+/// virtio 1.3 §5.1.2: without `MQ` the control queue is the third queue, whatever else there might be.
+#[test]
+fn a_driver_of_one_pair_has_its_control_queue_where_the_second_pair_would_begin() {
+    for (negotiated, taps) in [(CTRL_VQ, 2), (CTRL_VQ | MQ, 4), (Features::NONE, 4)] {
+        let fake = Fake::new();
+        let kind = Kind::Net { taps: taps_of(2), framing: Framing::Header };
+        let mut rig = in_reset(Idle { queues: 5, features: CTRL_VQ | MQ }, kind, &fake, 2);
+        rig.negotiate(negotiated).unwrap();
+        (0..5).for_each(|q| rig.enable_queue(q).unwrap());
+        rig.write_status(Status::DRIVER_OK).unwrap();
+        let started = fake.asked().iter().filter(|request| request.contains("TAP")).count();
+        assert_eq!(started, taps, "{negotiated}");
+    }
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! Interfaces of this host, where it lets us make some; the others are made in the rig.
 
 use super::*;
-use crate::{Tap, TapError};
+use crate::{Presence, Tap, TapError};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 /// Whether this test may make interfaces: whoever may not is told so, and the message is tested instead.
@@ -28,9 +30,9 @@ fn an_interface_is_made_up_and_goes_with_the_card() {
     let name = tap.name().to_owned();
     let before = number(&name);
     assert!(name.starts_with("vioduct") && before.is_some());
-    assert_eq!(tap.queues().len(), 2);
+    assert_eq!((tap.pairs(), tap.lend().unwrap().len()), (2, 2));
     assert!(tap.features().contains(CSUM | GUEST_CSUM | HOST_TSO4 | GUEST_TSO4));
-    let busy = Tap::open(&name, 3).map(|third| third.queues().len());
+    let busy = Tap::open(&name, 3).map(|third| third.pairs());
     assert!(busy.is_ok_and(|count| count == 3), "more queues of it");
     for count in [1, 2, 1, 2] {
         tap.set_pairs(count).unwrap();
@@ -68,6 +70,27 @@ fn packets_of_the_host_reach_the_driver_and_a_lost_interface_is_a_link_that_is_d
     run(&mut card.machine);
     assert_eq!((card.status(), dropped(&mut card.machine).0), (0, 3));
     healthy(&card.machine);
+}
+
+/// Nobody takes packets of one that is lent, and would find out.
+#[test]
+fn the_end_of_an_interface_that_is_lent_is_heard_of() {
+    let Some(tap) = interface(1) else { return };
+    assert!(tap.news().is_none());
+    let lent = tap.lend().unwrap();
+    assert_eq!((lent.len(), tap.hear()), (1, Presence::There));
+    let removed = std::process::Command::new("ip").args(["link", "del", tap.name()]).status();
+    if !removed.is_ok_and(|status| status.success()) {
+        return;
+    }
+    assert!(readable(tap.news().unwrap()), "there is no news");
+    assert_eq!(tap.hear(), Presence::Gone);
+    assert!(!readable(tap.news().unwrap()), "all of it was taken");
+}
+
+fn readable(fd: BorrowedFd<'_>) -> bool {
+    let mut events = [PollFd::new(&fd, PollFlags::IN)];
+    poll(&mut events, Some(&Timespec::default())).unwrap() == 1
 }
 
 /// A queue of the interface's that gets no packets is no interface that is lost.
