@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use rustix::mount::{MountFlags, mount};
 
 use crate::first_process::complain;
-use program::Server;
+use program::{Deed, Reaction, Server, run_first};
 use script::Step;
 
 /// Ports appear as the host's messages about them are handled, beside what the first process does.
@@ -79,13 +79,18 @@ pub(crate) fn run(script: &Path) -> u8 {
 impl Streams {
     fn follow(&mut self, steps: &[Step]) -> io::Result<u8> {
         let mut last = None;
-        let mut servers = Vec::new();
+        let (mut servers, mut reactions) = (Vec::new(), Vec::new());
         let mut obstacle = Ok(());
         for step in steps {
             let done = match step {
                 Step::Empty { path, len } => File::create(path).and_then(|file| file.set_len(*len)),
-                Step::Beside { words, ready } => {
-                    Server::start(words, ready, &self.errors).map(|server| servers.push(server))
+                Step::First(words) => run_first(words, &self.errors),
+                Step::Beside { program, words, ready } => {
+                    Server::start(*program, words, ready, &self.errors).map(|server| servers.push(server))
+                }
+                Step::When { words, after } => {
+                    reactions.push(Reaction { after: after.clone(), deed: Deed::Run(words.clone()) });
+                    Ok(())
                 }
                 Step::Run(command) => {
                     if last.is_some() {
@@ -93,7 +98,8 @@ impl Streams {
                         self.errors.write_all(SEPARATOR)?;
                     }
                     let ended = std::mem::replace(&mut obstacle, Ok(()));
-                    let ended = ended.and_then(|()| command.run(&self.output, &self.errors));
+                    let reactions = std::mem::take(&mut reactions);
+                    let ended = ended.and_then(|()| command.run(reactions, &self.output, &self.errors));
                     let status =
                         ended.or_else(|error| writeln!(self.errors, "{error}").map(|()| NOT_STARTED))?;
                     servers.clear();

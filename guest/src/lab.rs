@@ -11,6 +11,7 @@ use crate::driver_checks::{self, Driver};
 use crate::entropy;
 use crate::file_system;
 use crate::kernel_log::KernelLog;
+use crate::network::Network;
 use crate::vhost_checks;
 use crate::word_file::WordFile;
 
@@ -23,6 +24,7 @@ pub(crate) enum Lab {
     Entropy,
     Disk(End),
     FileSystem,
+    Network(Network),
     DriverChecks(Driver),
     /// The host stops the device when it is told, and lets it go on.
     InterruptedWait,
@@ -58,6 +60,12 @@ impl Lab {
             ["entropy"] => Ok(Self::Entropy),
             ["disk"] => Ok(Self::Disk(End::PowerOff)),
             ["file-system"] => Ok(Self::FileSystem),
+            ["network", words @ ..] => match Network::parse(words) {
+                Some(network) => Ok(Self::Network(network)),
+                None => Err(Failure::Usage(
+                    "network takes where its addresses begin, and a number of pairs".into(),
+                )),
+            },
             ["disk", "restart"] => Ok(Self::Disk(End::Restart)),
             ["driver-checks", "pci-demo"] => Ok(Self::DriverChecks(driver_checks::PCI_DEMO)),
             ["driver-checks", "virtio-demo"] => Ok(Self::DriverChecks(driver_checks::VIRTIO_DEMO)),
@@ -94,6 +102,7 @@ impl Lab {
                 test(n)
             }
             Self::Entropy => entropy::run(),
+            Self::Network(network) => network.run(),
             Self::DriverChecks(driver) => driver_checks::run(driver),
             Self::VhostChecks(part) => vhost_checks::run(part),
             Self::InterruptedWait => driver_checks::interrupted_wait(driver_checks::VIRTIO_DEMO),

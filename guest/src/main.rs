@@ -1,4 +1,4 @@
-//! The guest's program: `vioduct-guest pci-demo`, `virtio-demo`, `virtio-test N`, `entropy`, `disk` or `file-system`; and
+//! The guest's program: `vioduct-guest pci-demo`, `virtio-demo`, `virtio-test N`, `entropy`, `disk`, `file-system` or `network`; and
 //! `driver-checks` and `vhost-checks`, which put a driver and a host's back-end through what programs with faults do.
 //!
 //! It talks to the guest's drivers through their device nodes and says what it wrote and read. Exit status: 0 done,
@@ -15,6 +15,7 @@ mod first_process;
 mod hosted;
 mod kernel_log;
 mod lab;
+mod network;
 mod system_calls;
 mod verdict;
 mod vhost_checks;
@@ -35,6 +36,7 @@ enum Failure {
 
 const USAGE: &str = "\
 usage: vioduct-guest pci-demo | virtio-demo | virtio-test N | entropy | disk [restart] | file-system   (N: 0 to 4294967295)
+       vioduct-guest network A.B.C PAIRS | network A.B.C unplugged
        vioduct-guest driver-checks pci-demo | driver-checks virtio-demo | interrupted-wait
        vioduct-guest vhost-checks   (on a host with /dev/vhost-demo)";
 

@@ -2,7 +2,7 @@
 //!
 //! Steps, each with a stamp of its inputs: a Debian sid tree; kernel source and toolchain in it; User-Mode Linux; what
 //! modules for Debian's stock kernel need; our drivers for both; the guest's program; an initramfs for each, one for
-//! a guest that stands for a host, and one with programs such as fio. QEMU is a step of its own, too. A second run looks at the stamps and is done.
+//! a guest that stands for a host, one with programs such as fio, and one with those of networks. QEMU is a step of its own, too. A second run looks at the stamps and is done.
 //!
 //! `kit.json` in the kit's folder says what is there and where.
 
@@ -81,9 +81,10 @@ pub(crate) fn provision() -> Result<Kit> {
     let ours = modules::build(&place, &tree, &found, checkout, &stock)?;
     let qemu = guest(&stock, &ours)?;
     let host = host::provision(&place, &tree, &found, &stock, &ours, (&program, built))?;
-    let tools = tools::provision(&place, &tree, &found, &stock, (&program, built))?;
+    let with = |tools| tools::provision(&place, &tree, &found, &stock, (&program, built), tools);
+    let (tools, network) = (with(&tools::TOOLS)?, with(&tools::NETWORK)?);
     let emulator = qemu::provision(&place, &tree, &found, packages)?;
-    let kit = Kit { found, uml, qemu, host, tools, emulator };
+    let kit = Kit { found, uml, qemu, host, tools, network, emulator };
     place.make_current(&kit.found.key())?;
     kit.save(&place)?;
     Ok(kit)

@@ -17,7 +17,7 @@ use clap::{Args, Subcommand};
 
 use crate::Outcome;
 use crate::guest::{self, Kit};
-pub(crate) use command::{Command, Program, Signal};
+pub(crate) use command::{Command, Program, Server, Signal};
 use files::Files;
 use machine::{Clock, Ended};
 
@@ -65,10 +65,10 @@ fn placed(text: &str) -> Result<(PathBuf, PathBuf)> {
 /// Runs the program there, with its streams as this task's.
 pub(crate) fn run(options: &Options) -> Result<Outcome> {
     let Rig::Kvm(Kvm { icount, timeout, files, beside, arguments }) = &options.rig;
-    let words = |line: &String| line.split_whitespace().map(String::from).collect();
+    let server = |line: &String| Server::of(line.split_whitespace().map(String::from).collect());
     let limit = Duration::from_secs(*timeout);
     let command =
-        Command { beside: beside.iter().map(words).collect(), limit, ..Command::of(arguments.clone()) };
+        Command { beside: beside.iter().map(server).collect(), limit, ..Command::of(arguments.clone()) };
     let run = Run {
         files: files.clone(),
         clock: if *icount { Clock::Instructions } else { Clock::Real },
@@ -176,6 +176,7 @@ impl Files {
             &kit.uml.initramfs,
             &kit.qemu.kernel,
             &kit.qemu.initramfs,
+            &kit.network.initramfs,
             &kit.emulator,
             &manifest()?,
         ] {

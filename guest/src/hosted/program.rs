@@ -7,24 +7,63 @@ use std::process::{Child, ChildStdout, Command as Process, ExitStatus, Stdio};
 use std::thread::{self, JoinHandle, sleep};
 use std::time::Instant;
 
-use rustix::process::{Pid, kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::script::{Command, Program};
 use super::{NOT_STARTED, POLL};
 
-impl Program {
-    fn path(self) -> &'static str {
-        match self {
-            Self::Vioduct => "/bin/vioduct",
-            Self::Own => "/proc/self/exe",
-        }
+/// Where the host has its programs.
+const PATH: &str = "/usr/sbin:/usr/bin";
+
+fn process(program: Program, words: &[String]) -> Process {
+    let (path, words) = match (program, words) {
+        (Program::Vioduct, words) => ("/bin/vioduct", words),
+        (Program::Own, words) => ("/proc/self/exe", words),
+        (Program::Host, [path, words @ ..]) => (path.as_str(), words),
+        (Program::Host, []) => ("", words),
+    };
+    let mut process = Process::new(path);
+    process.args(words).env("PATH", PATH).stdin(Stdio::null());
+    process
+}
+
+/// Runs a program of the host's to its end; what it prints goes to `errors`.
+pub(super) fn run_first(words: &[String], errors: &File) -> io::Result<()> {
+    let mut process = process(Program::Host, words);
+    let line = words.join(" ");
+    match process.stdout(errors.try_clone()?).stderr(errors.try_clone()?).status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(io::Error::other(format!("{line}: {status}"))),
+        Err(error) => Err(io::Error::other(format!("{line}: {error}"))),
     }
 }
 
-fn process(program: Program, words: &[String]) -> Process {
-    let mut process = Process::new(program.path());
-    process.args(words).stdin(Stdio::null());
-    process
+/// What is done once a command has printed some words.
+#[derive(Debug)]
+pub(super) struct Reaction {
+    pub(super) after: String,
+    pub(super) deed: Deed,
+}
+
+#[derive(Debug)]
+pub(super) enum Deed {
+    /// The command gets a signal.
+    Signal(Signal),
+    /// A program of the host's runs.
+    Run(Vec<String>),
+}
+
+impl Deed {
+    fn be_done(&self, command: Pid, errors: &mut File) {
+        let done = match self {
+            // The process is not waited for while there is its output: the number is its own.
+            Self::Signal(signal) => kill_process(command, *signal).map_err(io::Error::from),
+            Self::Run(words) => run_first(words, errors),
+        };
+        if let Err(error) = done {
+            let _ = writeln!(errors, "{error}");
+        }
+    }
 }
 
 /// A server beside a command; it is killed when this is dropped.
@@ -36,8 +75,8 @@ pub(super) struct Server {
 
 impl Server {
     /// Starts it, and waits until it prints these words; all that it prints goes to `errors`.
-    pub(super) fn start(words: &[String], ready: &str, errors: &File) -> io::Result<Self> {
-        let mut process = process(Program::Vioduct, words);
+    pub(super) fn start(program: Program, words: &[String], ready: &str, errors: &File) -> io::Result<Self> {
+        let mut process = process(program, words);
         let mut child = process.stdout(Stdio::piped()).stderr(errors.try_clone()?).spawn()?;
         let stdout = child.stdout.take();
         let mut server = Self { child, rest: None };
@@ -61,22 +100,26 @@ impl Drop for Server {
 }
 
 impl Command {
-    /// Runs it to its end; its exit status as a shell has it. One that takes too long is killed.
-    pub(super) fn run(&self, output: &File, errors: &File) -> io::Result<u8> {
+    /// Runs it to its end; its exit status as a shell has it. One that takes too long is killed. The reactions come one after the
+    /// other, its own signal last.
+    pub(super) fn run(&self, mut reactions: Vec<Reaction>, output: &File, errors: &File) -> io::Result<u8> {
         let mut process = process(self.program, &self.words);
         process.stderr(errors.try_clone()?);
-        let Some((signal, words)) = &self.signal else {
+        if let Some((signal, after)) = &self.signal {
+            reactions.push(Reaction { after: after.clone(), deed: Deed::Signal(*signal) });
+        }
+        if reactions.is_empty() {
             return self.wait(&mut process.stdout(output.try_clone()?).spawn()?);
-        };
+        }
         let mut child = process.stdout(Stdio::piped()).spawn()?;
         let mut output = Output { from: child.stdout.take(), to: output.try_clone()?, seen: Vec::new() };
-        let (signal, words, pid) = (*signal, words.clone(), Pid::from_child(&child));
+        let (pid, mut errors) = (Pid::from_child(&child), errors.try_clone()?);
         let copying = thread::spawn(move || {
-            if let Ok(true) = output.copy_until(words.as_bytes()) {
-                // The process is not waited for while there is its output: the number is its own.
-                let _ = kill_process(pid, signal);
-                output.copy_the_rest();
+            for Reaction { after, deed } in &reactions {
+                let Ok(true) = output.copy_until(after.as_bytes()) else { return };
+                deed.be_done(pid, &mut errors);
             }
+            output.copy_the_rest();
         });
         let status = self.wait(&mut child);
         // The pipe's other end is closed.

@@ -5,10 +5,13 @@
 //! | line | step |
 //! |---|---|
 //! | `empty BYTES PATH` | make a file of zeros |
-//! | `beside READY` | start a server that the next command needs, and wait until it prints READY |
-//! | `run SECONDS` | run a command, for so long at most |
-//! | `run SECONDS TERM WORDS` | and send it SIGTERM (or another: INT, KILL) once it has printed WORDS |
-//! | `own …` | as `run …`, but of this very program |
+//! | `first` | run a program of the host's, named by its first word, before the next command: it must succeed |
+//! | `beside PROGRAM READY` | start a server that the next command needs, and wait until it prints READY |
+//! | `when WORDS` | run a program of the host's, as with `first`, once the next command has printed WORDS |
+//! | `run PROGRAM SECONDS` | run a command, for so long at most |
+//! | `run PROGRAM SECONDS TERM WORDS` | and send it SIGTERM (or another: INT, KILL) once it has printed WORDS |
+//!
+//! `PROGRAM` is `vioduct`, `own` for this very program, or `host` for one of the host's.
 
 use std::io;
 use std::path::PathBuf;
@@ -19,7 +22,9 @@ use rustix::process::Signal;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
     Empty { path: PathBuf, len: u64 },
-    Beside { words: Vec<String>, ready: String },
+    First(Vec<String>),
+    Beside { program: Program, words: Vec<String>, ready: String },
+    When { words: Vec<String>, after: String },
     Run(Command),
 }
 
@@ -37,6 +42,8 @@ pub(super) enum Program {
     Vioduct,
     /// This one.
     Own,
+    /// Whatever the first word names.
+    Host,
 }
 
 pub(super) fn parse(text: &str) -> io::Result<Vec<Step>> {
@@ -55,15 +62,23 @@ pub(super) fn parse(text: &str) -> io::Result<Vec<Step>> {
 }
 
 fn step(line: &str, words: Vec<String>) -> Option<Step> {
+    if line == "first" {
+        return Some(Step::First(words));
+    }
     let (kind, rest) = line.split_once(' ')?;
     match kind {
         "empty" => {
             let (len, path) = rest.split_once(' ')?;
             Some(Step::Empty { path: path.into(), len: len.parse().ok()? })
         }
-        "beside" if !rest.is_empty() => Some(Step::Beside { words, ready: rest.to_owned() }),
-        "run" | "own" => {
-            let program = if kind == "own" { Program::Own } else { Program::Vioduct };
+        "beside" => {
+            let (program, ready) = rest.split_once(' ')?;
+            Some(Step::Beside { program: program_of(program)?, words, ready: some(ready)? })
+        }
+        "when" => Some(Step::When { words, after: some(rest)? }),
+        "run" => {
+            let (program, rest) = rest.split_once(' ')?;
+            let program = program_of(program)?;
             let (seconds, signal) = match rest.split_once(' ') {
                 None => (rest, None),
                 Some((seconds, when)) => (seconds, Some(signal(when)?)),
@@ -73,6 +88,19 @@ fn step(line: &str, words: Vec<String>) -> Option<Step> {
         }
         _ => None,
     }
+}
+
+fn program_of(word: &str) -> Option<Program> {
+    match word {
+        "vioduct" => Some(Program::Vioduct),
+        "own" => Some(Program::Own),
+        "host" => Some(Program::Host),
+        _ => None,
+    }
+}
+
+fn some(words: &str) -> Option<String> {
+    (!words.is_empty()).then(|| words.to_owned())
 }
 
 fn signal(text: &str) -> Option<(Signal, String)> {
@@ -92,15 +120,22 @@ mod tests {
 
     #[test]
     fn steps_are_read_with_their_words() {
-        let text = "empty 512 /a b\nbeside ready x\n serve\n  y\nrun 9\n run\n \nrun 8 INT at last\nown 7\n checks\n";
+        let text = "empty 512 /a b\nfirst\n ip\nbeside host ready x\n serve\n  y\nrun vioduct 9\n run\n \n\
+                    when on load\n ip\nrun vioduct 8 INT at last\nrun own 7\n checks\n";
         let words = |words: &[&str]| words.iter().map(|word| String::from(*word)).collect::<Vec<_>>();
         let command = |program, words, seconds, signal| {
             Step::Run(Command { program, words, limit: Duration::from_secs(seconds), signal })
         };
         let expected = [
             Step::Empty { path: "/a b".into(), len: 512 },
-            Step::Beside { words: words(&["serve", " y"]), ready: "ready x".to_owned() },
+            Step::First(words(&["ip"])),
+            Step::Beside {
+                program: Program::Host,
+                words: words(&["serve", " y"]),
+                ready: "ready x".to_owned(),
+            },
             command(Program::Vioduct, words(&["run", ""]), 9, None),
+            Step::When { words: words(&["ip"]), after: "on load".to_owned() },
             command(Program::Vioduct, Vec::new(), 8, Some((Signal::INT, "at last".to_owned()))),
             command(Program::Own, words(&["checks"]), 7, None),
         ];
@@ -112,13 +147,18 @@ mod tests {
         for line in [
             "jump 3",
             "run",
-            "run x",
-            "run 3 STOP x",
-            "run 3 TERM",
+            "run 3",
+            "run vioduct x",
+            "run vioduct 3 STOP x",
+            "run vioduct 3 TERM",
+            "run nobody 3",
             "empty x /a",
             "empty 3",
-            "beside ",
-            "run 3 INT ",
+            "beside host ",
+            "beside ready",
+            "when ",
+            "first x",
+            "run own 3 INT ",
         ] {
             let error = parse(line).unwrap_err().to_string();
             assert_eq!(error, format!("`{line}` is no step"));

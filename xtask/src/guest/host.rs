@@ -1,5 +1,5 @@
 //! The guest that stands for a host: the stock kernel with its own KVM, vhost and TAP and our vhost device, in which `vioduct`
-//! runs.
+//! runs, and programs that hosts of networks have.
 
 use std::path::Path;
 
@@ -13,11 +13,16 @@ use super::packages::Found;
 use super::place::Place;
 use super::plan::Step;
 use super::stock::{self, Selection};
+use super::tools::{Programs, THREADS_END};
 use super::tree::Tree;
 
 /// What a host of virtual machines has. QEMU emulates AMD's virtualization, and not Intel's.
 const WANTED: [&str; 8] =
     ["kvm-amd", "vhost_net", "vhost_vsock", "tun", "vduse", "virtio_vdpa", "virtio_blk", "virtio_net"];
+/// What makes interfaces there, and the other end of a network.
+const PROGRAMS: Programs =
+    Programs { packages: &["iperf3", "iproute2"], paths: &["/usr/bin/iperf3", THREADS_END, "/usr/sbin/ip"] };
+
 /// Unpacks the modules and writes the part of the initramfs that no run changes.
 pub(super) fn provision(
     place: &Place,
@@ -31,11 +36,13 @@ pub(super) fn provision(
         Selection { name: "modules-host", modules: &WANTED, ours: Some(&ours.for_hosts), before: ours.step };
     let (modules, selected) = stock::provision(place, tree, found, &selection)?;
     let path = place.products(&found.key())?.join("initramfs-host.cpio");
-    let inputs = made.inputs.with(selected.inputs.to_string());
+    let inputs = PROGRAMS.inputs(made.inputs.with(selected.inputs.to_string()));
     let step =
         Step { name: "initramfs-host", title: "program and modules of a host as a file system", inputs };
-    step.run(place, |_| {
-        let archive = initramfs::archive(program, &modules)?;
+    step.run(place, |log| {
+        PROGRAMS.install(tree, log)?;
+        let mut archive = initramfs::archive(program, &modules)?;
+        PROGRAMS.add(&mut archive, tree)?;
         std::fs::write(&path, archive.finish()).with_context(|| format!("cannot write {}", path.display()))
     })?;
     Ok(Guest { kernel: prepared.image.clone(), initramfs: path, modules })

@@ -30,6 +30,8 @@ pub(crate) struct Kit {
     pub(crate) host: Guest,
     /// The stock kernel with fio, iperf3, ping and mkfs.ext4, and Linux's own drivers alone.
     pub(crate) tools: Guest,
+    /// The same with ip, ethtool, iperf3 and ping.
+    pub(crate) network: Guest,
     /// The program that runs QEMU.
     pub(crate) emulator: PathBuf,
 }
@@ -56,9 +58,13 @@ impl fmt::Display for Kit {
         for version in versions {
             writeln!(f, "          {} {}", version.package, version.version)?;
         }
-        for (name, guest) in
-            [("uml", &self.uml), ("qemu", &self.qemu), ("host", &self.host), ("tools", &self.tools)]
-        {
+        for (name, guest) in [
+            ("uml", &self.uml),
+            ("qemu", &self.qemu),
+            ("host", &self.host),
+            ("tools", &self.tools),
+            ("network", &self.network),
+        ] {
             writeln!(f, "{name:<9} {}\n          {}", guest.kernel.display(), guest.initramfs.display())?;
         }
         write!(f, "emulator  {}", self.emulator.display())
@@ -83,6 +89,7 @@ mod tests {
             qemu: guest("qemu"),
             host: guest("host"),
             tools: guest("tools"),
+            network: guest("network"),
             emulator: "/k/q".into(),
         }
     }
@@ -95,6 +102,7 @@ mod tests {
         assert_eq!(json["host"]["initramfs"], "/k/host.cpio");
         assert_eq!(json["tools"]["initramfs"], "/k/tools.cpio");
         assert_eq!(json["kernel"]["release"], "7.2.13-cloud");
+        assert_eq!(json["network"]["initramfs"], "/k/network.cpio");
         assert_eq!(json["emulator"], "/k/q");
     }
 

@@ -1,4 +1,5 @@
-//! The guest with programs of Debian's: for labs that need more than a driver, such as a file system under fio.
+//! Guests with programs of Debian's, for labs that need more than a driver: a file system under fio, a network under iperf3. A host has
+//! some, too.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -6,7 +7,9 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 
 use super::cpio::{Archive, Permissions};
+use super::fingerprint::Fingerprint;
 use super::initramfs;
+use super::job::Log;
 use super::kernel::Prepared;
 use super::kit::Guest;
 use super::packages::Found;
@@ -15,12 +18,50 @@ use super::plan::Step;
 use super::stock::{self, Selection};
 use super::tree::Tree;
 
-const PACKAGES: [&str; 4] = ["fio", "iperf3", "iputils-ping", "e2fsprogs"];
-/// What of the packages is wanted: that, and the libraries that it needs.
-const PROGRAMS: [&str; 4] = ["/usr/bin/fio", "/usr/bin/iperf3", "/usr/bin/ping", "/usr/sbin/mkfs.ext4"];
-/// Linux's own drivers of virtio devices, which are modules.
-const WANTED: [&str; 5] =
-    ["virtio_blk", "virtio-rng", "virtio_mmio", "virtio_net", "vmw_vsock_virtio_transport"];
+/// Programs, where they are from, and Linux's own drivers of virtio devices, which are modules.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tools {
+    /// Names the steps and the file.
+    modules_step: &'static str,
+    step: &'static str,
+    title: &'static str,
+    modules: &'static [&'static str],
+    pub(super) programs: Programs,
+}
+
+/// What is wanted of packages: that, and the libraries that it needs.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Programs {
+    pub(super) packages: &'static [&'static str],
+    pub(super) paths: &'static [&'static str],
+}
+
+/// What iperf3 ends its threads by, and looks for only then.
+pub(super) const THREADS_END: &str = "/usr/lib/x86_64-linux-gnu/libgcc_s.so.1";
+
+pub(super) const TOOLS: Tools = Tools {
+    modules_step: "modules-tools",
+    step: "initramfs-tools",
+    title: "fio, iperf3 and others as a file system",
+    modules: &["virtio_blk", "virtio-rng", "virtio_mmio", "virtio_net", "vmw_vsock_virtio_transport"],
+    programs: Programs {
+        packages: &["fio", "iperf3", "iputils-ping", "e2fsprogs"],
+        paths: &["/usr/bin/fio", "/usr/bin/iperf3", THREADS_END, "/usr/bin/ping", "/usr/sbin/mkfs.ext4"],
+    },
+};
+
+/// What networks need, and no more: it is small.
+pub(super) const NETWORK: Tools = Tools {
+    modules_step: "modules-network",
+    step: "initramfs-network",
+    title: "ip, iperf3 and others as a file system",
+    modules: &["virtio_mmio", "virtio_net"],
+    programs: Programs {
+        packages: &["iperf3", "iputils-ping", "iproute2", "ethtool"],
+        paths: &["/usr/bin/iperf3", THREADS_END, "/usr/bin/ping", "/usr/sbin/ip", "/usr/sbin/ethtool"],
+    },
+};
+
 /// Where programs and libraries lie.
 const FOLDERS: [&str; 6] = ["usr", "usr/bin", "usr/sbin", "lib64", "tmp", "mnt"];
 
@@ -31,30 +72,46 @@ pub(super) fn provision(
     found: &Found,
     prepared: &Prepared,
     (program, made): (&Path, Step),
+    tools: &Tools,
 ) -> Result<Guest> {
-    let selection = Selection { name: "modules-tools", modules: &WANTED, ours: None, before: prepared.step };
+    let Tools { modules_step, step, title, modules, programs } = *tools;
+    let selection = Selection { name: modules_step, modules, ours: None, before: prepared.step };
     let (modules, selected) = stock::provision(place, tree, found, &selection)?;
-    let path = place.products(&found.key())?.join("initramfs-tools.cpio");
-    let inputs = made.inputs.with(selected.inputs.to_string());
-    let inputs = PACKAGES.iter().chain(&PROGRAMS).chain(&FOLDERS).fold(inputs, |sum, name| sum.with(name));
-    let step = Step { name: "initramfs-tools", title: "fio, iperf3 and others as a file system", inputs };
+    let path = place.products(&found.key())?.join(format!("{step}.cpio"));
+    let inputs = programs.inputs(made.inputs.with(selected.inputs.to_string()));
+    let step = Step { name: step, title, inputs };
     step.run(place, |log| {
-        log.run(tree.command("apt-get").args(["install", "-y"]).args(PACKAGES))?;
-        log.run(tree.command("apt-get").arg("clean"))?;
+        programs.install(tree, log)?;
         let mut archive = initramfs::archive(program, &modules)?;
-        add(&mut archive, tree)?;
+        programs.add(&mut archive, tree)?;
         std::fs::write(&path, archive.finish()).with_context(|| format!("cannot write {}", path.display()))
     })?;
     Ok(Guest { kernel: prepared.image.clone(), initramfs: path, modules })
 }
 
-/// Adds the programs with their libraries, at the paths that these have in the tree.
-fn add(archive: &mut Archive, tree: &Tree) -> Result<()> {
+impl Programs {
+    /// What depends on them depends on this.
+    pub(super) fn inputs(self, before: Fingerprint) -> Fingerprint {
+        self.packages.iter().chain(self.paths).chain(&FOLDERS).fold(before, |sum, name| sum.with(name))
+    }
+
+    pub(super) fn install(self, tree: &Tree, log: &Log) -> Result<()> {
+        log.run(tree.command("apt-get").args(["install", "-y"]).args(self.packages))?;
+        log.run(tree.command("apt-get").arg("clean"))
+    }
+
+    /// Adds them with their libraries, at the paths that these have in the tree.
+    pub(super) fn add(self, archive: &mut Archive, tree: &Tree) -> Result<()> {
+        add(archive, tree, self.paths)
+    }
+}
+
+fn add(archive: &mut Archive, tree: &Tree, programs: &[&str]) -> Result<()> {
     let mut words = vec!["ldd"];
-    words.extend(PROGRAMS);
+    words.extend(programs);
     let needed = tree.capture(&words)?;
     let libraries = libraries(&needed)?;
-    let files: Vec<&str> = PROGRAMS.into_iter().chain(libraries).collect();
+    let files: Vec<&str> = programs.iter().copied().chain(libraries).collect();
     let folders = files.iter().flat_map(|file| Path::new(file).ancestors().skip(1));
     let folders: BTreeSet<&Path> = folders.filter_map(|folder| folder.strip_prefix("/").ok()).collect();
     let wanted = FOLDERS.iter().map(Path::new).filter(|folder| !folders.contains(folder));

@@ -9,6 +9,7 @@ mod disk;
 mod host;
 mod hostile;
 mod labs;
+mod net;
 mod refusals;
 mod servers;
 #[cfg(test)]
@@ -45,6 +46,7 @@ const TOPICS: &[Topic] = &[
     Topic::of("boots", boots::CHECKS),
     Topic::of("disk", disk::CHECKS),
     Topic::of("servers", servers::CHECKS),
+    Topic::of("net", net::CHECKS),
     Topic { processors: 2, ..Topic::of("vhost module", vhost_module::CHECKS) },
     Topic::of("vhost", vhost::CHECKS),
     Topic { files: refusals::files, ..Topic::of("refusals", refusals::CHECKS) },

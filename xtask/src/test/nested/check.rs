@@ -15,8 +15,14 @@ type Words = &'static [&'static str];
 pub(super) struct Check {
     pub(super) name: &'static str,
     command: Command,
-    /// Servers beside it.
+    /// Programs of the host's that run before.
+    first: &'static [Words],
+    /// Servers beside it: `vioduct` with these words.
     beside: &'static [Words],
+    /// The same of the host's programs, with what each prints when it is ready.
+    programs: &'static [(&'static str, Words)],
+    /// Programs of the host's that run once it has printed some words.
+    when: &'static [(&'static str, Words)],
     /// Files of zeros, with their lengths in bytes, that are made before.
     empty: &'static [(&'static str, u64)],
     /// The signal that it gets once it has printed some words.
@@ -42,9 +48,10 @@ enum Command {
     Own(Words),
 }
 
-/// First file systems of the kit: with our drivers, and with fio and others.
+/// First file systems of the kit: with our drivers, with fio and others, and with iperf3 and others.
 const DRIVERS: &str = "{kit}/initramfs-qemu.cpio";
 const TOOLS: &str = "{kit}/initramfs-tools.cpio";
+const NETWORK: &str = "{kit}/initramfs-network.cpio";
 
 /// How long a command may take.
 const LIMIT: Duration = Duration::from_mins(4);
@@ -57,7 +64,10 @@ impl Check {
         Self {
             name,
             command: Command::Plain(words),
+            first: &[],
             beside: &[],
+            programs: &[],
+            when: &[],
             empty: &[],
             signal: None,
             status: 0,
@@ -87,6 +97,11 @@ impl Check {
         Self { command: Command::Guest { initramfs: TOOLS, lab, more: &[] }, ..Self::command(name, &[]) }
     }
 
+    /// The same with ip, ethtool, iperf3 and ping.
+    pub(super) const fn guest_with_network(name: &'static str, lab: &'static str) -> Self {
+        Self { command: Command::Guest { initramfs: NETWORK, lab, more: &[] }, ..Self::command(name, &[]) }
+    }
+
     /// With more words for `vioduct`.
     pub(super) const fn with(self, words: Words) -> Self {
         let command = match self.command {
@@ -100,6 +115,21 @@ impl Check {
     /// With `vioduct` of these words as a server beside, which is ready before and is killed in the end.
     pub(super) const fn beside(self, servers: &'static [Words]) -> Self {
         Self { beside: servers, ..self }
+    }
+
+    /// After programs of the host's, such as `ip`, each of which must succeed.
+    pub(super) const fn after(self, programs: &'static [Words]) -> Self {
+        Self { first: programs, ..self }
+    }
+
+    /// With programs of the host's beside: what each prints when it is ready, and its words.
+    pub(super) const fn beside_programs(self, programs: &'static [(&'static str, Words)]) -> Self {
+        Self { programs, ..self }
+    }
+
+    /// Each of these programs of the host's runs once it has printed some words, one after the other.
+    pub(super) const fn when(self, when: &'static [(&'static str, Words)]) -> Self {
+        Self { when, ..self }
     }
 
     /// With new files of zeros: paths on the host, and lengths in bytes.
@@ -145,9 +175,18 @@ impl Check {
                 guest_arguments(initramfs, lab, more).iter().map(|word| placed(word)).collect()
             }
         };
+        let all = |words: &Words| words.iter().map(|word| placed(word)).collect();
+        let of_the_host = |(ready, words): &(&str, Words)| rig::Server {
+            program: Program::Host,
+            words: all(words),
+            ready: String::from(*ready),
+        };
+        let servers = self.beside.iter().map(|words| rig::Server::of(all(words)));
         rig::Command {
             program,
-            beside: self.beside.iter().map(|words| words.iter().map(|word| placed(word)).collect()).collect(),
+            first: self.first.iter().map(all).collect(),
+            beside: servers.chain(self.programs.iter().map(of_the_host)).collect(),
+            when: self.when.iter().map(|(after, words)| (String::from(*after), all(words))).collect(),
             empty: self.empty.iter().map(|(path, len)| (PathBuf::from(path), *len)).collect(),
             signal: self.signal.map(|(signal, after)| (signal, after.to_owned())),
             limit: LIMIT,

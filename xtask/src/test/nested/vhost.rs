@@ -32,7 +32,7 @@ const IN_FLIGHT: &str = "ok: a bad pointer is EFAULT";
 const KILLED: u8 = 128 + 9;
 
 /// What cannot be served there is served by the machine's process, which says so.
-fn is_the_kernels(said: &Finished) -> Result<()> {
+pub(super) fn is_the_kernels(said: &Finished) -> Result<()> {
     match said.errors.contains("does not serve it") {
         false => Ok(()),
         true => bail!("the kernel has refused"),

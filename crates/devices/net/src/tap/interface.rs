@@ -3,11 +3,12 @@
 //! This module holds `unsafe` because `ioctl` knows nothing of its argument.
 #![allow(unsafe_code)]
 
-use rustix::fs::{Mode, OFlags, open};
 use rustix::net::{AddressFamily, SocketType, socket};
+use std::fs::OpenOptions;
 use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use vioduct_spec::net::*;
 use vioduct_virtio_device::Features;
 
@@ -37,7 +38,8 @@ const UDP_SEGMENTS: u32 = libc::TUN_F_USO4 | libc::TUN_F_USO6;
 impl Interface {
     /// A queue of interface `name`, which is made if it is not there.
     pub(super) fn open(control: &str, name: &str, queues: Queues) -> io::Result<Self> {
-        let fd = open(control, OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty())?;
+        let fd =
+            OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(control)?.into();
         let flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
         let flags = match queues {
             Queues::One => flags,
