@@ -12,6 +12,7 @@ use crate::entropy;
 use crate::file_system;
 use crate::kernel_log::KernelLog;
 use crate::network::Network;
+use crate::sockets;
 use crate::vhost_checks;
 use crate::word_file::WordFile;
 
@@ -29,6 +30,7 @@ pub(crate) enum Lab {
     /// The host stops the device when it is told, and lets it go on.
     InterruptedWait,
     VhostChecks(vhost_checks::Part),
+    Sockets(sockets::Part),
 }
 
 /// What becomes of a guest whose lab has done something for the first time.
@@ -74,6 +76,10 @@ impl Lab {
             ["vhost-checks", "stranger"] => Ok(Self::VhostChecks(vhost_checks::Part::Stranger)),
             ["vhost-checks", "storm"] => Ok(Self::VhostChecks(vhost_checks::Part::Storm)),
             ["vhost-checks", "victim"] => Ok(Self::VhostChecks(vhost_checks::Part::Victim)),
+            ["sockets", side, amount] => {
+                let part = sockets::Part::parse(side, amount).map(Self::Sockets);
+                part.ok_or_else(|| Failure::Usage("sockets takes a side, and an amount in MiB".into()))
+            }
             [] => Err(Failure::Usage("which lab?".into())),
             [other, ..] => Err(Failure::Usage(format!("`{other}` is no lab, or takes no argument"))),
         }
@@ -105,6 +111,7 @@ impl Lab {
             Self::Network(network) => network.run(),
             Self::DriverChecks(driver) => driver_checks::run(driver),
             Self::VhostChecks(part) => vhost_checks::run(part),
+            Self::Sockets(part) => sockets::run(part),
             Self::InterruptedWait => driver_checks::interrupted_wait(driver_checks::VIRTIO_DEMO),
         }
         .map(|()| End::PowerOff)
@@ -187,7 +194,7 @@ mod tests {
         {
             assert!(matches!(parse(line), Err(Failure::Usage(_))), "{line}");
         }
-        for line in ["", "pci-demo 1", "other"] {
+        for line in ["", "pci-demo 1", "other", "sockets guest", "sockets nobody 1"] {
             assert!(matches!(parse(line), Err(Failure::Usage(_))), "{line}");
         }
     }

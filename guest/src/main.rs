@@ -1,5 +1,6 @@
-//! The guest's program: `vioduct-guest pci-demo`, `virtio-demo`, `virtio-test N`, `entropy`, `disk`, `file-system` or `network`; and
-//! `driver-checks` and `vhost-checks`, which put a driver and a host's back-end through what programs with faults do.
+//! The guest's program: `vioduct-guest pci-demo`, `virtio-demo`, `virtio-test N`, `entropy`, `disk`, `file-system` or `network`;
+//! `sockets`, of which the guest's side and the host's talk with each other; and `driver-checks` and `vhost-checks`, which put a driver
+//! and a host's back-end through what programs with faults do.
 //!
 //! It talks to the guest's drivers through their device nodes and says what it wrote and read. Exit status: 0 done,
 //! 1 failed, 2 usage. As a guest's first process it makes the file systems, loads the drivers, runs the lab that the
@@ -16,6 +17,7 @@ mod hosted;
 mod kernel_log;
 mod lab;
 mod network;
+mod sockets;
 mod system_calls;
 mod verdict;
 mod vhost_checks;
@@ -38,6 +40,7 @@ const USAGE: &str = "\
 usage: vioduct-guest pci-demo | virtio-demo | virtio-test N | entropy | disk [restart] | file-system   (N: 0 to 4294967295)
        vioduct-guest network A.B.C PAIRS | network A.B.C unplugged
        vioduct-guest driver-checks pci-demo | driver-checks virtio-demo | interrupted-wait
+       vioduct-guest sockets guest|host-unix|host-vsock MIB   (the guest of `vsock,cid=3`, and its host)
        vioduct-guest vhost-checks   (on a host with /dev/vhost-demo)";
 
 fn main() -> ExitCode {

@@ -16,6 +16,7 @@ mod servers;
 mod tests;
 mod vhost;
 mod vhost_module;
+mod vsock;
 
 use std::num::NonZero;
 use std::path::Path;
@@ -49,6 +50,7 @@ const TOPICS: &[Topic] = &[
     Topic::of("net", net::CHECKS),
     Topic { processors: 2, ..Topic::of("vhost module", vhost_module::CHECKS) },
     Topic::of("vhost", vhost::CHECKS),
+    Topic::of("vsock", vsock::CHECKS),
     Topic { files: refusals::files, ..Topic::of("refusals", refusals::CHECKS) },
     Topic { files: hostile::files, ..Topic::of("hostile", hostile::CHECKS) },
 ];

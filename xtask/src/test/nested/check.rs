@@ -21,6 +21,8 @@ pub(super) struct Check {
     beside: &'static [Words],
     /// The same of the host's programs, with what each prints when it is ready.
     programs: &'static [(&'static str, Words)],
+    /// The same of the guests' program.
+    own_beside: &'static [Words],
     /// Programs of the host's that run once it has printed some words.
     when: &'static [(&'static str, Words)],
     /// Files of zeros, with their lengths in bytes, that are made before.
@@ -67,6 +69,7 @@ impl Check {
             first: &[],
             beside: &[],
             programs: &[],
+            own_beside: &[],
             when: &[],
             empty: &[],
             signal: None,
@@ -127,6 +130,11 @@ impl Check {
         Self { programs, ..self }
     }
 
+    /// With the guests' program of these words beside.
+    pub(super) const fn own_beside(self, servers: &'static [Words]) -> Self {
+        Self { own_beside: servers, ..self }
+    }
+
     /// Each of these programs of the host's runs once it has printed some words, one after the other.
     pub(super) const fn when(self, when: &'static [(&'static str, Words)]) -> Self {
         Self { when, ..self }
@@ -182,6 +190,8 @@ impl Check {
             ready: String::from(*ready),
         };
         let servers = self.beside.iter().map(|words| rig::Server::of(all(words)));
+        let own = |words| rig::Server { program: Program::Guest, ..rig::Server::of(all(words)) };
+        let servers = servers.chain(self.own_beside.iter().map(own));
         rig::Command {
             program,
             first: self.first.iter().map(all).collect(),
