@@ -9,6 +9,9 @@ use crate::nearest::unknown;
 use crate::report::{self, Check, Costs, LabReport, Prints, Transcript};
 use serde::Serialize;
 
+/// The name that stands for every lab.
+const ALL: &str = "all";
+
 #[derive(Serialize)]
 struct Listed {
     lab: &'static str,
@@ -33,10 +36,18 @@ pub(crate) fn run(options: &RunOptions) -> Result<(), Failure> {
     let guests = machine(options.on, options.transport);
     let setup = Setup { guests, transport: options.transport, ring: options.ring };
     let prints = if options.format.json { Prints::Nothing } else { Prints::Lines };
-    let reports: Vec<LabReport> = chosen(&options.lab, options.on, guests)?
-        .iter()
-        .map(|lab| run_one(lab, &setup_of(lab, setup, options.on), prints))
-        .collect::<Result<_, _>>()?;
+    let mut reports: Vec<LabReport> = Vec::new();
+    for lab in chosen(&options.lab, options.on, guests)? {
+        let setup = setup_of(lab, setup, options.on);
+        match lab.why_not(&setup) {
+            None => reports.push(run_one(lab, &setup, prints)?),
+            Some(why) if options.lab == ALL => eprintln!("vioduct: LEFT OUT: {}: {why}", lab.name),
+            Some(why) if setup.guests.is_some() => {
+                return Err(Failure::Failed(format!("{}: {why}", lab.name)));
+            }
+            Some(why) => return Err(Failure::Usage(format!("{}: {why}", lab.name))),
+        }
+    }
     if options.format.json {
         report::print_json(&reports)?;
     }
@@ -84,14 +95,14 @@ fn setup_of(lab: &Lab, setup: Setup, on: On) -> Setup {
 }
 
 fn chosen(name: &str, on: On, guests: Option<Machine>) -> Result<Vec<&'static Lab>, Failure> {
-    if name == "all" {
+    if name == ALL {
         let runs = |lab: &&Lab| on == On::Auto || lab.machines().contains(&machine_name(guests));
         return Ok(LABS.iter().filter(runs).collect());
     }
     match LABS.iter().find(|lab| lab.name == name) {
         Some(lab) => Ok(vec![lab]),
         None => {
-            let names = LABS.iter().map(|lab| lab.name).chain(["all"]);
+            let names = LABS.iter().map(|lab| lab.name).chain([ALL]);
             Err(Failure::Usage(unknown("lab", name, names)))
         }
     }

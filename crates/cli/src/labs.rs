@@ -12,7 +12,7 @@ pub(crate) use vhost_demo::ServerProcess;
 
 use crate::Failure;
 use crate::args::{Ring, Transport};
-use crate::guests::{DataPath, GuestLab, Machine};
+use crate::guests::{self, DataPath, GuestLab, Machine};
 use crate::report::{Costs, Transcript};
 
 /// What the command line chose.
@@ -40,8 +40,21 @@ pub(crate) struct Lab {
     subject: Subject,
     /// How it runs on the loopback machine, if it does.
     run: Option<Run>,
-    /// What it is in a guest, if it runs there.
-    guest: Option<GuestLab>,
+    guests: InGuests,
+}
+
+/// How a lab runs in guests.
+#[derive(Clone, Copy)]
+enum InGuests {
+    Nowhere,
+    /// In every machine that boots them.
+    Everywhere(GuestLab),
+    /// In our machine alone.
+    Ours {
+        run: fn(&Setup, &Place, &mut Transcript) -> Result<Costs, Failure>,
+        /// Why this host is not one for it, if so.
+        why_not: fn() -> Option<String>,
+    },
 }
 
 /// Where a lab's device is attached.
@@ -72,7 +85,11 @@ impl Place {
 impl Lab {
     /// The machines that it runs on.
     pub(crate) fn machines(&self) -> Vec<&'static str> {
-        let guests = self.guest.map_or(&[][..], |_| &[Machine::Uml, Machine::Qemu, Machine::Kvm]);
+        let guests = match self.guests {
+            InGuests::Nowhere => &[][..],
+            InGuests::Everywhere(_) => &[Machine::Uml, Machine::Qemu, Machine::Kvm],
+            InGuests::Ours { .. } => &[Machine::Kvm],
+        };
         let loopback = self.run.map(|_| "loopback");
         loopback.into_iter().chain(guests.iter().map(|machine| machine.name())).collect()
     }
@@ -80,8 +97,8 @@ impl Lab {
     /// Where its device is attached on the machine that was chosen.
     pub(crate) fn place(&self, setup: &Setup) -> Result<Place, Failure> {
         let ring = (self.subject == Subject::Virtio).then_some(setup.ring);
-        let transport = match (setup.guests, self.guest) {
-            (Some(machine), Some(lab)) => machine.transport(lab, setup.transport)?,
+        let transport = match (setup.guests, self.guests) {
+            (Some(machine), InGuests::Everywhere(lab)) => machine.transport(lab, setup.transport)?,
             _ if ring.is_none() => "pci",
             _ => match setup.transport {
                 Transport::Mmio => "mmio",
@@ -91,10 +108,21 @@ impl Lab {
         Ok(Place { transport, ring })
     }
 
+    /// Why it does not run on the machine that was chosen, although that is a machine of its, or although it is no choice of the
+    /// user's.
+    pub(crate) fn why_not(&self, setup: &Setup) -> Option<String> {
+        match (setup.guests, self.guests, self.run) {
+            (Some(Machine::Kvm), InGuests::Ours { why_not, .. }, _) => why_not(),
+            (None, InGuests::Ours { .. }, None) => Some(format!("it runs on {}", self.machines().join(", "))),
+            _ => None,
+        }
+    }
+
     /// Runs it on the machine that was chosen.
     pub(crate) fn run(&self, setup: &Setup, place: &Place, out: &mut Transcript) -> Result<Costs, Failure> {
-        match (setup.guests, self.guest, self.run) {
-            (Some(machine), Some(lab), _) => lab.run(machine, setup, place, out),
+        match (setup.guests, self.guests, self.run) {
+            (Some(machine), InGuests::Everywhere(lab), _) => lab.run(machine, setup, place, out),
+            (Some(Machine::Kvm), InGuests::Ours { run, .. }, _) => run(setup, place, out),
             (None, _, Some(run)) => run(setup, out),
             _ => Err(Failure::Usage(format!("{} runs on {}", self.name, self.machines().join(", ")))),
         }
@@ -108,41 +136,48 @@ pub(crate) const LABS: &[Lab] = &[
         shows: "full emulation: each access to a register is a trap",
         subject: Subject::PlainPci,
         run: Some(pci_demo::run),
-        guest: Some(GuestLab::PciDemo),
+        guests: InGuests::Everywhere(GuestLab::PciDemo),
     },
     Lab {
         name: "virtio-demo",
         shows: "the same job over a virtqueue: a doorbell per batch",
         subject: Subject::Virtio,
         run: Some(virtio_demo::run),
-        guest: Some(GuestLab::Demo(DataPath::InProcess)),
+        guests: InGuests::Everywhere(GuestLab::Demo(DataPath::InProcess)),
     },
     Lab {
         name: "vhost-demo",
         shows: "the same device, its data path in another process: the machine does nothing per request",
         subject: Subject::Virtio,
         run: Some(vhost_demo::run),
-        guest: Some(GuestLab::Demo(DataPath::OtherProcess)),
+        guests: InGuests::Everywhere(GuestLab::Demo(DataPath::OtherProcess)),
+    },
+    Lab {
+        name: "vhost-net",
+        shows: "a network by three data paths, as ping and iperf3 have it: this process, another one, the host's kernel",
+        subject: Subject::Virtio,
+        run: None,
+        guests: InGuests::Ours { run: guests::run_network, why_not: guests::why_no_network },
     },
     Lab {
         name: "virtio-test-factorial",
         shows: "a request of 36 bytes, a reply of 4: factorials modulo 2^32",
         subject: Subject::Virtio,
         run: Some(virtio_test::run_factorial),
-        guest: Some(GuestLab::Factorial),
+        guests: InGuests::Everywhere(GuestLab::Factorial),
     },
     Lab {
         name: "virtio-test-echo",
         shows: "a request of 48 bytes, a reply of 12: numbers come back plus 100",
         subject: Subject::Virtio,
         run: Some(virtio_test::run_echo),
-        guest: Some(GuestLab::Echo),
+        guests: InGuests::Everywhere(GuestLab::Echo),
     },
     Lab {
         name: "framework",
         shows: "a guided tour of a live ring of eight entries",
         subject: Subject::Virtio,
         run: Some(framework::run),
-        guest: None,
+        guests: InGuests::Nowhere,
     },
 ];

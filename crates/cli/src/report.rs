@@ -39,13 +39,33 @@ pub(crate) struct Cost {
     pub(crate) p99_ns: Option<u64>,
     /// Whole time by the number of operations.
     pub(crate) per_operation_ns: Option<u64>,
+    /// Of a network, whose operations are packets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) carried: Option<Carried>,
+}
+
+/// What a network has carried, and how.
+#[derive(Serialize)]
+pub(crate) struct Carried {
+    /// How often processes of ours copy what the guest sends, and what it receives.
+    pub(crate) copies_sent: u32,
+    pub(crate) copies_received: u32,
+    /// What arrived, in kbit/s. None where that was not measured.
+    pub(crate) to_host_kbits: Option<u64>,
+    pub(crate) from_host_kbits: Option<u64>,
+    /// A ping's round trip, on average.
+    pub(crate) ping_ns: Option<u64>,
 }
 
 impl Cost {
-    /// Traps by the number of operations, in hundredths.
+    /// Traps by the number of operations.
     fn traps_per_operation(&self) -> Option<String> {
-        let traps = self.register_reads? + self.register_writes?;
-        let hundredths = (traps * 100).checked_div(self.operations)?;
+        self.per_operation(self.register_reads? + self.register_writes?)
+    }
+
+    /// In hundredths.
+    fn per_operation(&self, count: u64) -> Option<String> {
+        let hundredths = (count * 100).checked_div(self.operations)?;
         Some(format!("{}.{:02}", hundredths / 100, hundredths % 100))
     }
 }
@@ -164,42 +184,56 @@ pub(crate) fn print_text(text: &str) -> Result<(), Failure> {
         .map_err(|error| Failure::Failed(format!("cannot write to stdout: {error}")))
 }
 
+/// A heading, and what is below it; a dash for what is not known.
+type Column = (&'static str, fn(&Cost) -> Option<String>);
+
+const OPERATIONS: &[Column] = &[
+    ("way", |cost| Some(cost.way.clone())),
+    ("reg reads", |cost| Some(cost.register_reads?.to_string())),
+    ("reg writes", |cost| Some(cost.register_writes?.to_string())),
+    ("traps/op", Cost::traps_per_operation),
+    ("doorbells", |cost| Some(cost.doorbells?.to_string())),
+    ("interrupts", |cost| Some(cost.interrupts?.to_string())),
+    ("bytes moved", |cost| Some(cost.bytes_moved.to_string())),
+    ("median", |cost| nanoseconds(cost.median_ns)),
+    ("p99", |cost| nanoseconds(cost.p99_ns)),
+    ("per op", |cost| nanoseconds(cost.per_operation_ns)),
+];
+
+const PACKETS: &[Column] = &[
+    ("way", |cost| Some(cost.way.clone())),
+    ("packets", |cost| Some(cost.operations.to_string())),
+    ("bytes", |cost| Some(cost.bytes_moved.to_string())),
+    ("traps/packet", Cost::traps_per_operation),
+    ("doorbells/packet", |cost| cost.per_operation(cost.doorbells?)),
+    ("interrupts/packet", |cost| cost.per_operation(cost.interrupts?)),
+    ("copies out", |cost| Some(cost.carried.as_ref()?.copies_sent.to_string())),
+    ("copies in", |cost| Some(cost.carried.as_ref()?.copies_received.to_string())),
+    ("to host", |cost| megabits(cost.carried.as_ref()?.to_host_kbits)),
+    ("from host", |cost| megabits(cost.carried.as_ref()?.from_host_kbits)),
+    ("ping", |cost| nanoseconds(cost.carried.as_ref()?.ping_ns)),
+];
+
+fn nanoseconds(number: Option<u64>) -> Option<String> {
+    Some(format!("{} ns", number?))
+}
+
+fn megabits(kbits: Option<u64>) -> Option<String> {
+    let kbits = kbits?;
+    Some(format!("{}.{} Mbit/s", kbits / 1000, kbits % 1000 / 100))
+}
+
 /// The cost table as text.
 pub(crate) fn cost_table(costs: &Costs) -> String {
-    let unknown = || "-".to_owned();
-    let count = |number: Option<u64>| number.map_or_else(unknown, |number| number.to_string());
-    let time = |number: Option<u64>| number.map_or_else(unknown, |number| format!("{number} ns"));
-    let mut rows = vec![
-        [
-            "way",
-            "reg reads",
-            "reg writes",
-            "traps/op",
-            "doorbells",
-            "interrupts",
-            "bytes moved",
-            "median",
-            "p99",
-            "per op",
-        ]
-        .map(str::to_owned),
-    ];
-    rows.extend(costs.ways.iter().map(|cost| {
-        [
-            cost.way.clone(),
-            count(cost.register_reads),
-            count(cost.register_writes),
-            cost.traps_per_operation().unwrap_or_else(unknown),
-            count(cost.doorbells),
-            count(cost.interrupts),
-            cost.bytes_moved.to_string(),
-            time(cost.median_ns),
-            time(cost.p99_ns),
-            time(cost.per_operation_ns),
-        ]
-    }));
-    let widths: Vec<usize> =
-        (0..10).map(|column| rows.iter().map(|row| row[column].len()).max().unwrap_or_default()).collect();
+    let packets = costs.ways.iter().any(|cost| cost.carried.is_some());
+    let columns = if packets { PACKETS } else { OPERATIONS };
+    let mut rows: Vec<Vec<String>> =
+        vec![columns.iter().map(|(heading, _)| String::from(*heading)).collect()];
+    let cells =
+        |cost: &Cost| columns.iter().map(|(_, cell)| cell(cost).unwrap_or_else(|| "-".to_owned())).collect();
+    rows.extend(costs.ways.iter().map(cells));
+    let longest = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or_default();
+    let widths: Vec<usize> = (0..columns.len()).map(longest).collect();
     let mut text = String::new();
     for row in &rows {
         for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
@@ -232,6 +266,7 @@ mod tests {
             median_ns: None,
             p99_ns: None,
             per_operation_ns: None,
+            carried: None,
         };
         let shown = |traps, operations| cost(traps, operations).traps_per_operation();
         assert_eq!(shown(Some(2014), 1007).as_deref(), Some("2.00"));

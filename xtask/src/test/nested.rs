@@ -48,6 +48,7 @@ const TOPICS: &[Topic] = &[
     Topic::of("disk", disk::CHECKS),
     Topic::of("servers", servers::CHECKS),
     Topic::of("net", net::CHECKS),
+    Topic::of("net by others, and its lab", net::COMPARED),
     Topic { processors: 2, ..Topic::of("vhost module", vhost_module::CHECKS) },
     Topic::of("vhost", vhost::CHECKS),
     Topic::of("vsock", vsock::CHECKS),

@@ -9,6 +9,8 @@ pub(super) enum Line<'l> {
     Ends(u8),
     /// What operations cost, as the program has measured it.
     Cost(GuestCost),
+    /// What a network card has carried, as the program has measured it.
+    Network(NetworkCost),
     /// The features that driver and device agreed on.
     Negotiated(u64),
     /// The kernel says that something in it is broken.
@@ -26,6 +28,21 @@ pub(super) struct GuestCost {
     pub(super) median_ns: u64,
     pub(super) p99_ns: u64,
     pub(super) per_operation_ns: u64,
+}
+
+/// What one network card has carried.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct NetworkCost {
+    /// The guest's name for it.
+    pub(super) card: String,
+    /// Received and sent, as the driver counts them.
+    pub(super) packets: u64,
+    pub(super) bytes: u64,
+    pub(super) kicks: u64,
+    pub(super) interrupts: u64,
+    pub(super) ping_ns: u64,
+    pub(super) to_host_kbits: u64,
+    pub(super) from_host_kbits: u64,
 }
 
 /// How the kernel begins to say that it is broken.
@@ -51,6 +68,9 @@ impl<'l> Line<'l> {
         }
         let status = own.and_then(|words| words.strip_prefix("exit status ")?.parse().ok());
         let negotiated = text.strip_prefix("negotiated 0x").and_then(|hex| u64::from_str_radix(hex, 16).ok());
+        if let Some(network) = NetworkCost::parse(text) {
+            return Self::Network(network);
+        }
         match (status, negotiated, GuestCost::parse(text)) {
             (Some(status), ..) => Self::Ends(status),
             (_, Some(features), _) => Self::Negotiated(features),
@@ -68,13 +88,34 @@ fn kernel_message(text: &str) -> Option<&str> {
     (digits(seconds) && digits(micros)).then_some(message)
 }
 
+/// What `name=…` has.
+fn value<'w>(words: &'w str, name: &str) -> Option<&'w str> {
+    words.split(' ').find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
+}
+
+impl NetworkCost {
+    /// Reads `network card=eth0 packets=N bytes=N kicks=N interrupts=N ping_ns=N to_host_kbits=N from_host_kbits=N`.
+    fn parse(text: &str) -> Option<Self> {
+        let words = text.strip_prefix("network ")?;
+        let number = |name| value(words, name)?.parse().ok();
+        Some(Self {
+            card: value(words, "card")?.to_owned(),
+            packets: number("packets")?,
+            bytes: number("bytes")?,
+            kicks: number("kicks")?,
+            interrupts: number("interrupts")?,
+            ping_ns: number("ping_ns")?,
+            to_host_kbits: number("to_host_kbits")?,
+            from_host_kbits: number("from_host_kbits")?,
+        })
+    }
+}
+
 impl GuestCost {
     /// Reads `cost writes=N median_ns=N p99_ns=N per_operation_ns=N`.
     fn parse(text: &str) -> Option<Self> {
         let words = text.strip_prefix("cost ")?;
-        let number = |name: &str| {
-            words.split(' ').find_map(|word| word.strip_prefix(name)?.strip_prefix('=')?.parse().ok())
-        };
+        let number = |name| value(words, name)?.parse().ok();
         Some(Self {
             writes: number("writes")?,
             median_ns: number("median_ns")?,
@@ -86,7 +127,7 @@ impl GuestCost {
 
 #[cfg(test)]
 mod tests {
-    use super::{GuestCost, Line};
+    use super::{GuestCost, Line, NetworkCost};
 
     #[test]
     fn lines_are_told_apart() {
@@ -105,6 +146,19 @@ mod tests {
                 Line::Cost(GuestCost { writes: 1000, median_ns: 12, p99_ns: 34, per_operation_ns: 15 }),
             ),
             ("cost writes=1000", Line::Program("cost writes=1000")),
+            (
+                "network card=eth0 packets=1 bytes=2 kicks=3 interrupts=4 ping_ns=5 to_host_kbits=6 from_host_kbits=7",
+                Line::Network(NetworkCost {
+                    card: "eth0".to_owned(),
+                    packets: 1,
+                    bytes: 2,
+                    kicks: 3,
+                    interrupts: 4,
+                    ping_ns: 5,
+                    to_host_kbits: 6,
+                    from_host_kbits: 7,
+                }),
+            ),
         ] {
             assert_eq!(Line::parse(text), line);
         }

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 pub(crate) struct Kit {
     pub(crate) uml: Guest,
     pub(crate) qemu: Guest,
+    /// With programs of networks, and Linux's own drivers.
+    pub(crate) network: Guest,
     /// A program that runs QEMU.
     pub(crate) emulator: PathBuf,
     kernel: Kernel,
@@ -47,7 +49,7 @@ impl Kit {
         let kit: Self = serde_json::from_str(&text).map_err(|error| {
             Failure::Failed(format!("{} is not of this version ({error}): {REMEDY}", manifest.display()))
         })?;
-        let guests = [&kit.uml, &kit.qemu].map(|guest| [&guest.kernel, &guest.initramfs]);
+        let guests = [&kit.uml, &kit.qemu, &kit.network].map(|guest| [&guest.kernel, &guest.initramfs]);
         for file in guests.into_iter().flatten().chain([&kit.emulator]) {
             if !file.is_file() {
                 let file = file.display();
@@ -95,7 +97,7 @@ mod tests {
     fn a_kit_that_is_missing_or_damaged_says_how_to_get_it() {
         let guest = r#"{"kernel": "/nonexistent/linux", "initramfs": "/nonexistent/cpio"}"#;
         let whole = format!(
-            r#"{{"kernel": {{"release": "7"}}, "uml": {guest}, "qemu": {guest}, "emulator": "/nonexistent/qemu"}}"#
+            r#"{{"kernel": {{"release": "7"}}, "uml": {guest}, "qemu": {guest}, "network": {guest}, "emulator": "/nonexistent/qemu"}}"#
         );
         for (manifest, why) in [
             (None, "there is no guest kit"),

@@ -12,7 +12,7 @@ use crate::labs::{ServerProcess, Setup, failed};
 use std::path::Path;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
-use vioduct_machine::{BootSources, Builder, Doorbells, MachineError, Pages, Parts};
+use vioduct_machine::{BootSources, Builder, Doorbells, Pages, Parts};
 use vioduct_pci_demo::PciDemo;
 use vioduct_spec::vhost_demo;
 use vioduct_vhost_kernel::{KernelBackend, Kind};
@@ -34,14 +34,13 @@ pub(super) fn boot(
     received: Sender<String>,
 ) -> Result<Booted, Failure> {
     usable_kvm()?;
-    let parts = Parts { processors: 1, ram_bytes: RAM_BYTES, pages: Pages::Small };
-    let mut builder = Builder::new(parts).map_err(failed("set up the machine"))?;
+    let mut builder = machine()?;
     let device_type = lab.device_type();
     let mut server = None;
     let in_process = |builder: &mut Builder| {
         let device = workers(lab.model(device_type, &received)?, setup.ring);
         let counts = Counts::of(device.meter());
-        attach(builder, setup, device).map_err(failed("attach the device"))?;
+        attach(builder, setup, DEVICE, device)?;
         Ok(counts)
     };
     let (how, counts) = match lab {
@@ -51,19 +50,19 @@ pub(super) fn boot(
         }
         GuestLab::Demo(DataPath::OtherProcess) => {
             let socket = room.join("device.sock");
-            server = Some(ServerProcess::start(&socket)?);
+            server = Some(ServerProcess::start("virtio-demo", &socket)?);
             let info = lab.model(device_type, &received)?.info();
             let regions = SharedRegion::all_of(builder.ram()).map_err(failed("share the memory"))?;
             let frontend = Frontend::connect(&socket, info, regions, Patience::default());
             let frontend = frontend.map_err(failed("attach the device"))?.offering(offer(setup.ring));
-            attach(&mut builder, setup, frontend).map_err(failed("attach the device"))?;
+            attach(&mut builder, setup, DEVICE, frontend)?;
             ("in another process, over vhost-user", Counts::Elsewhere)
         }
         GuestLab::Demo(DataPath::Kernel) => {
             let device = workers(lab.model(device_type, &received)?, setup.ring);
             let counts = Counts::Spare(device.meter());
             let device = KernelBackend::new(device, Kind::Demo, builder.ram().clone());
-            attach(&mut builder, setup, device).map_err(failed("attach the device"))?;
+            attach(&mut builder, setup, DEVICE, device)?;
             ("in the host's kernel, by vhost", counts)
         }
         GuestLab::Demo(DataPath::Trapped) => {
@@ -98,9 +97,22 @@ pub(super) fn why_not_in_the_kernel(ring: Ring) -> Option<String> {
     }
 }
 
-fn attach(builder: &mut Builder, setup: &Setup, backend: impl Backend + 'static) -> Result<(), MachineError> {
+/// A machine of one processor.
+pub(super) fn machine() -> Result<Builder, Failure> {
+    let parts = Parts { processors: 1, ram_bytes: RAM_BYTES, pages: Pages::Small };
+    Builder::new(parts).map_err(failed("set up the machine"))
+}
+
+/// Attaches a virtio device as the command line says; the traps call it `name`.
+pub(super) fn attach(
+    builder: &mut Builder,
+    setup: &Setup,
+    name: &'static str,
+    backend: impl Backend + 'static,
+) -> Result<(), Failure> {
     match setup.transport {
-        Transport::Pci => builder.plug_virtio(DEVICE, backend).map(drop),
-        Transport::Mmio => builder.add_window(DEVICE, backend),
+        Transport::Pci => builder.plug_virtio(name, backend).map(drop),
+        Transport::Mmio => builder.add_window(name, backend),
     }
+    .map_err(failed("attach the device"))
 }

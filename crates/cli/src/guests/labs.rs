@@ -1,7 +1,7 @@
 //! A lab in a guest: what is attached, what the guest's program is told, and what it must say.
 
 use super::boot::Guest;
-use super::console::{GuestCost, Line};
+use super::console::{GuestCost, Line, NetworkCost};
 use super::machine::{Booted, Machine};
 use super::{Kit, kvm};
 use crate::Failure;
@@ -168,7 +168,7 @@ impl GuestLab {
     }
 
     /// Boots a guest with the lab's device, and sees what becomes of it.
-    fn run_one_way(
+    pub(super) fn run_one_way(
         self,
         kit: &Kit,
         machine: Machine,
@@ -199,14 +199,7 @@ impl GuestLab {
                 out.check(format!("the guest has not said `{expected}`"), Check::Fails);
             }
         }
-        match watched.status {
-            Some(status) => out.check(format!("exit status {status}"), Check::equal(&status, &0)),
-            None => out.check("the guest has ended without an exit status", Check::Fails),
-        }
-        if !out.ok() {
-            eprintln!("vioduct: the guest's console, to its end:");
-            watched.last.iter().for_each(|line| eprintln!("  | {line}"));
-        }
+        watched.judge(out);
     }
 
     fn cost(
@@ -234,22 +227,24 @@ impl GuestLab {
             median_ns: measured.map(|cost| cost.median_ns),
             p99_ns: measured.map(|cost| cost.p99_ns),
             per_operation_ns: measured.map(|cost| cost.per_operation_ns),
+            carried: None,
         }
     }
 }
 
 /// What a guest has said.
 #[derive(Default)]
-struct Watched {
+pub(super) struct Watched {
     said: Vec<String>,
     status: Option<u8>,
     cost: Option<GuestCost>,
+    pub(super) networks: Vec<NetworkCost>,
     last: VecDeque<String>,
-    traps: Option<Traps>,
+    pub(super) traps: Option<Traps>,
 }
 
 /// Follows a guest to its end.
-fn watch(mut guest: Guest, ring: Option<Ring>, out: &mut Transcript) -> Result<Watched, Failure> {
+pub(super) fn watch(mut guest: Guest, ring: Option<Ring>, out: &mut Transcript) -> Result<Watched, Failure> {
     let mut watched = Watched::default();
     let mut begun = false;
     while let Some(text) = guest.line().inspect_err(|_| watched.show_last())? {
@@ -267,6 +262,10 @@ fn watch(mut guest: Guest, ring: Option<Ring>, out: &mut Transcript) -> Result<W
                 watched.status = Some(status);
             }
             Line::Cost(cost) => watched.cost = Some(cost),
+            Line::Network(cost) => {
+                out.say(text);
+                watched.networks.push(cost);
+            }
             Line::Negotiated(bits) => {
                 let packed = Features(bits).contains(Features::RING_PACKED);
                 let holds = Check::equal(&packed, &(ring == Some(Ring::Packed)));
@@ -285,6 +284,18 @@ fn watch(mut guest: Guest, ring: Option<Ring>, out: &mut Transcript) -> Result<W
 }
 
 impl Watched {
+    /// Whether it ended well; what else should be so is looked at before.
+    pub(super) fn judge(&self, out: &mut Transcript) {
+        match self.status {
+            Some(status) => out.check(format!("exit status {status}"), Check::equal(&status, &0)),
+            None => out.check("the guest has ended without an exit status", Check::Fails),
+        }
+        if !out.ok() {
+            eprintln!("vioduct: the guest's console, to its end:");
+            self.last.iter().for_each(|line| eprintln!("  | {line}"));
+        }
+    }
+
     /// Reads and writes of a device's registers that have trapped.
     fn registers_of(&self, device: &str) -> Option<(u64, u64)> {
         let devices = &self.traps.as_ref()?.devices;

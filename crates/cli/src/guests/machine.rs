@@ -81,7 +81,7 @@ impl Machine {
     }
 
     /// How long a guest may take, on a host that has much else to do.
-    const fn limit(self) -> Duration {
+    pub(super) const fn limit(self) -> Duration {
         match self {
             Self::Uml => Duration::from_secs(60),
             Self::Qemu | Self::Kvm => Duration::from_secs(300),

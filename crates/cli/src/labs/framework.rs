@@ -48,6 +48,7 @@ pub(super) fn run(setup: &Setup, out: &mut Transcript) -> Result<Costs, Failure>
             median_ns: Some(operations.median_ns()),
             p99_ns: Some(operations.p99_ns()),
             per_operation_ns: Some(elapsed / operations.count().max(1)),
+            carried: None,
         }],
     })
 }

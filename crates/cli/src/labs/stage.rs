@@ -92,6 +92,7 @@ impl Job<'_> {
             median_ns: Some(median_ns),
             p99_ns: Some(p99_ns),
             per_operation_ns: Some(u64::try_from(total.as_nanos()).unwrap_or(u64::MAX) / done.max(1)),
+            carried: None,
         })
     }
 }

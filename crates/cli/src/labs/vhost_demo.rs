@@ -27,11 +27,8 @@ pub(super) fn run(setup: &Setup, out: &mut Transcript) -> Result<Costs, Failure>
     let room = tempfile::tempdir().map_err(failed("make a folder for a socket"))?;
     let socket = room.path().join("device.sock");
     fall_back(&socket, setup, out)?;
-    let server = ServerProcess::start(&socket)?;
-    out.say(format!(
-        "process {} serves the device at a socket; this one has its registers",
-        server.child.id()
-    ));
+    let server = ServerProcess::start("virtio-demo", &socket)?;
+    out.say(format!("process {} serves the device at a socket; this one has its registers", server.id()));
     let machine = machine()?;
     let device = machine
         .attach_backend(connect(&machine, &socket)?, depth(setup))
@@ -122,11 +119,11 @@ pub(crate) struct ServerProcess {
 }
 
 impl ServerProcess {
-    /// Starts it, and waits until clients may come.
-    pub(crate) fn start(socket: &Path) -> Result<Self, Failure> {
+    /// Starts it for a device, and waits until clients may come.
+    pub(crate) fn start(device: &str, socket: &Path) -> Result<Self, Failure> {
         let program: PathBuf = std::env::current_exe().map_err(failed("find this program"))?;
         let mut command = Command::new(program);
-        command.args(["serve", "virtio-demo", "--vhost-user"]).arg(socket);
+        command.args(["serve", device, "--vhost-user"]).arg(socket);
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         let child = command.spawn().map_err(failed("start a server"))?;
         let mut server = Self { child };
@@ -138,6 +135,11 @@ impl ServerProcess {
             true => Ok(server),
             false => Err(Failure::Failed("the server has ended before it was ready".to_owned())),
         }
+    }
+
+    /// The process's number.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 }
 

@@ -14,6 +14,10 @@ use vioduct_virtio_device::{BufferError, Chain, Fault, Features, Io};
 /// Packets that one wake takes from the port, whether or not the driver wants them.
 const LIMIT: usize = 256;
 
+/// How often a packet for the driver is copied after the system has given it: it is judged out of the driver's reach, and then copied to
+/// its buffers.
+pub const COPIES_RECEIVED: u32 = 1;
+
 /// What has become of a packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Placed {

@@ -16,6 +16,9 @@ use vioduct_virtio_device::{BufferError, Chain, Fault, Features, Io};
 /// Pieces of one packet that the kernel takes at a time; a packet of more is copied together first.
 const MAX_PIECES: usize = 128;
 
+/// How often a packet that the driver sends is copied on its way to the system: it is taken where it is, in up to 127 pieces.
+pub const COPIES_SENT: u32 = 0;
+
 /// Why a pump has ended.
 #[derive(Debug)]
 pub(crate) enum Pumped {
