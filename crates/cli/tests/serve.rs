@@ -94,6 +94,21 @@ fn a_console_names_the_terminal_that_it_has_made() {
 }
 
 #[test]
+fn a_socket_device_has_its_own_socket_while_a_client_is_there() {
+    let folder = Folder::new("sockets");
+    let path = folder.socket().with_extension("programs");
+    let device = format!("vsock,cid=3,path={}", path.display());
+    let (mut child, line) = serve(&device, "vhost-user", &folder.socket());
+    assert!(line.starts_with("ready vsock "), "{line}");
+    assert!(UnixStream::connect(&path).is_err());
+    let client = UnixStream::connect(folder.socket()).unwrap();
+    assert_eq!(queue_count(&client), 3);
+    UnixStream::connect(&path).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
 fn a_virtio_device_is_tunnelled_if_told_so() {
     let folder = Folder::new("tunnel");
     let socket = folder.socket();
@@ -102,14 +117,14 @@ fn a_virtio_device_is_tunnelled_if_told_so() {
     let mut line = String::new();
     BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
     assert_eq!(line, format!("ready virtio-demo vhost-user {}\n", socket.display()));
-    assert_eq!(queue_count(&socket), 2, "commands and interrupts, where the device itself has one queue");
+    let client = UnixStream::connect(&socket).unwrap();
+    assert_eq!(queue_count(&client), 2, "commands and interrupts, where the device itself has one queue");
     child.kill().unwrap();
     child.wait().unwrap();
 }
 
 /// Asks the server how many queues there are: vhost-user's GET_QUEUE_NUM, for which MQ is agreed on first.
-fn queue_count(socket: &Path) -> u64 {
-    let mut client = UnixStream::connect(socket).unwrap();
+fn queue_count(mut client: &UnixStream) -> u64 {
     let message = |request: u32, payload: &[u8]| {
         let header = [request, 1, payload.len() as u32].map(u32::to_ne_bytes);
         [header.as_flattened(), payload].concat()

@@ -6,7 +6,8 @@ use std::cell::RefCell;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::ops::ControlFlow;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
 use std::thread;
 
@@ -335,4 +336,70 @@ fn parallel_connections_both_ways_lose_not_a_byte() {
             driver.service().unwrap();
         }
     });
+}
+
+const PAGE: &str = include_str!("../../../docs/vsock.md");
+
+/// The page's program, as it stands there but for the folder; it runs.
+fn program_of_the_page(number: usize, folder: &Path) -> Child {
+    let pieces = PAGE.split("```").skip(1).step_by(2);
+    let mut programs = pieces.filter_map(|piece| piece.strip_prefix("python\n"));
+    let program = programs.nth(number).unwrap();
+    let placed = program.replace("/run/guest3/vsock", folder.join("v").to_str().unwrap());
+    assert_ne!(placed, program);
+    Command::new("python3").args(["-c", &placed]).stdout(Stdio::piped()).spawn().expect("there is Python")
+}
+
+/// What it has printed, once it has ended well.
+fn printed(program: Child) -> String {
+    let output = program.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", output.status);
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn the_pages_programs_do_what_it_says() {
+    let (model, folder) = device();
+    let machine = Machine::new(16 << 20).unwrap();
+    let device = machine.attach_workers(model, Depth::Pci, Features(u64::MAX)).unwrap();
+    let mut driver =
+        Driver::new(device.transport().unwrap(), machine.dma(), &options(Features::NONE)).unwrap();
+    let mut wait = device.wait();
+    let mut go_on = |driver: &mut Guest| {
+        assert_eq!(wait(), ControlFlow::Continue(()), "nothing goes on any more");
+        driver.service().unwrap();
+    };
+    // The host calls, and hears what it has said.
+    driver.listen(1234).unwrap();
+    let program = program_of_the_page(0, folder.path());
+    let called = loop {
+        match driver.accept(1234) {
+            Some(socket) => break socket,
+            None => go_on(&mut driver),
+        }
+    };
+    while receive_all(&mut driver, called) != b"hello" {
+        go_on(&mut driver);
+    }
+    assert_eq!(driver.try_send(called, b"hello"), Ok(5));
+    assert_eq!(printed(program), "b'hello'\n");
+    driver.close(called).unwrap();
+    // The guest calls, once the host program is there.
+    let program = program_of_the_page(1, folder.path());
+    let calling = loop {
+        let socket = driver.connect(52).unwrap();
+        while driver.progress(socket) == Ok(Progress::Connecting) {
+            go_on(&mut driver);
+        }
+        match driver.progress(socket).unwrap() {
+            Progress::Open => break socket,
+            _ => driver.close(socket).unwrap(),
+        }
+        go_on(&mut driver);
+    };
+    assert_eq!(driver.try_send(calling, b"hello"), Ok(5));
+    while receive_all(&mut driver, calling) != b"HELLO" {
+        go_on(&mut driver);
+    }
+    assert_eq!(printed(program), "");
 }

@@ -210,10 +210,10 @@ impl<T: Transport, D: Dma + Clone> Vsock<T, D> {
         self.cid
     }
 
-    /// Lets others connect to `port`.
+    /// Lets others connect to `port`. The device has buffers for that from now on.
     ///
     /// # Errors
-    /// [`SocketError::PortInUse`], [`SocketError::TooMany`].
+    /// [`SocketError::PortInUse`], [`SocketError::TooMany`], or of the device.
     pub fn listen(&mut self, port: u32) -> Result<(), SocketError> {
         if self.listeners.iter().any(|listener| listener.port == port) {
             return Err(SocketError::PortInUse);
@@ -222,7 +222,7 @@ impl<T: Transport, D: Dma + Clone> Vsock<T, D> {
             return Err(SocketError::TooMany);
         }
         self.listeners.push(Listener { port, backlog: VecDeque::new() });
-        Ok(())
+        Ok(self.poll()?)
     }
 
     /// A connection that somebody has made to `port`, if there is one.

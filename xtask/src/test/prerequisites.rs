@@ -30,6 +30,12 @@ const PREREQUISITES: &[Prerequisite] = &[
         remedy: "install g++ or clang, as the command c++",
     },
     Prerequisite {
+        name: "Python (host programs of docs/vsock.md are in it)",
+        probe: &["python3", "--version"],
+        packages: &["python3"],
+        remedy: "install python3",
+    },
+    Prerequisite {
         name: "QEMU's storage daemon (a vhost-user server that is not ours)",
         probe: &["qemu-storage-daemon", "--version"],
         packages: &["qemu-utils", "qemu-system-common"],
