@@ -10,6 +10,7 @@
 //! | [`restore`] | `restore`: a saved state that nobody saved |
 //! | [`vhost_user`] | `vhost_user_server`: a front-end that says anything |
 //! | [`vfio_user`] | `vfio_user_server`: a client that says anything |
+//! | [`vsock`] | `vsock_packets`: a guest whose packets say anything, and host programs |
 //!
 //! [`input`] takes bytes apart, [`memory`] is a guest's memory of every kind, [`shared`] what clients of
 //! other processes share. The seeds in `seeds/` are written by
@@ -26,4 +27,5 @@ pub mod restore;
 pub mod shared;
 pub mod vfio_user;
 pub mod vhost_user;
+pub mod vsock;
 pub mod window;

@@ -4,6 +4,7 @@
 //! `unsafe` because it lays rings out in the fuzz memory, which it vouches for.
 #![allow(unsafe_code)]
 
+mod vsock;
 mod wires;
 
 use std::fs;
@@ -47,6 +48,10 @@ fn main() -> std::io::Result<()> {
                 &format!("{layout}-{features}"),
                 &wires::vhost_user(format, features, extra),
             )?;
+        }
+        let packed = if format == RingFormat::Packed { vioduct_fuzz::vsock::PACKED } else { 0 };
+        for (name, seed) in vsock::seeds(packed) {
+            write("vsock_packets", &format!("{layout}-{name}"), &seed)?;
         }
         let placed = device_seed(format, 7 | MISPLACED | LOG_WRITES);
         write(&format!("device_{layout}"), "placed", &placed)?;
