@@ -67,6 +67,9 @@ pub(crate) fn ring_size(value: u32) -> Result<u16, Refusal> {
         .ok_or(Refusal::Rule("a ring size that no queue can have"))
 }
 
+/// The wrap counter of the next available descriptor in a packed ring's base.
+const AVAILABLE_WRAP: u32 = 1 << 15;
+
 /// Where a ring that lies at `layout` is to begin, given the base that the front-end has set.
 ///
 /// Split: the base is the next available index; the used index is in the ring. Packed: the base is both, with their wrap
@@ -85,7 +88,9 @@ pub(crate) fn position(
             let index = |index| RingIndex { index, ..RingIndex::START };
             Ok(QueuePosition { available: index(available), used: index(used) })
         }
-        RingFormat::Packed if base == 0 && is_fresh(layout, memory)? => Ok(QueuePosition::START),
+        RingFormat::Packed if matches!(base, 0 | AVAILABLE_WRAP) && is_fresh(layout, memory)? => {
+            Ok(QueuePosition::START)
+        }
         RingFormat::Packed => Ok(packed_position(base)),
     }
 }
@@ -109,8 +114,8 @@ pub(crate) fn vring_base(format: RingFormat, position: QueuePosition) -> u32 {
 }
 
 /// A packed ring that begins has both wrap counters set (virtio 1.3 §2.8.1), so that its base is 0x8000_8000; but some
-/// front-ends, user-mode Linux's among them, send 0. That is also the base of a ring that has gone round once, or any odd
-/// number of times. The ring tells which: the last used descriptor of a round begins in that round, for no chain is longer
+/// front-ends, user-mode Linux's among them, send 0, and DPDK's sends 0x8000. These are also bases of a ring that has gone round once, or any odd
+/// number of times, with nothing or all of it in flight. The ring tells which: the last used descriptor of a round begins in that round, for no chain is longer
 /// than the ring, and there the `USED` bit is set, whether or not the driver has made it available since; in a ring that
 /// begins, it is clear everywhere. The first descriptor alone does not tell: it may be the rest of a chain that went round.
 fn is_fresh(layout: &RingLayout, memory: &dyn Memory) -> Result<bool, Refusal> {

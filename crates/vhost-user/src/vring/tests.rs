@@ -55,6 +55,17 @@ fn vring_base_0_of_a_packed_ring_is_told_apart_by_its_first_descriptor() {
     }
 }
 
+/// With a wrap counter for the available descriptor alone: a ring that begins, and one that is all in flight in its second round.
+#[test]
+fn vring_base_0x8000_of_a_packed_ring_is_told_apart_by_its_descriptors() {
+    let memory = memory();
+    for (flags, used) in [(0x0000u16, Wrap::Set), (0x0080, Wrap::Set), (0x8000, Wrap::Clear)] {
+        memory.write(IoAddr(14), &flags.to_le_bytes()).unwrap();
+        let found = position(RingFormat::Packed, 0x8000, &LAYOUT, &memory).unwrap();
+        assert_eq!(found, QueuePosition { available: at(0, Wrap::Set), used: at(0, used) }, "{flags:#x}");
+    }
+}
+
 /// A round that began in the midst of a chain: the first descriptor is the rest of it, and only a later one has been used.
 #[test]
 fn vring_base_0_of_a_packed_ring_is_told_apart_by_any_descriptor() {
