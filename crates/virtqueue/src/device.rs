@@ -379,11 +379,12 @@ impl Queue {
         if self.logs_writes {
             self.log_buffer(&body.segments, body.readable, accounted);
         }
-        let pushed = match (&mut self.ring, &self.order) {
-            (Ring::Split(ring), None) => ring.push_used(Used::of(&body, written)),
-            (Ring::Packed(ring), None) => ring.push_used(Used::of(&body, written)),
+        let in_turn = self.order.as_mut().is_none_or(|order| order.pass(body.sequence));
+        let pushed = match (&mut self.ring, in_turn) {
+            (Ring::Split(ring), true) => ring.push_used(Used::of(&body, written)),
+            (Ring::Packed(ring), true) => ring.push_used(Used::of(&body, written)),
             _ => {
-                self.push_otherwise(body, written);
+                self.push_otherwise(body, written, in_turn);
                 return self.fault.map_or(Ok(()), Err);
             }
         };
@@ -395,16 +396,16 @@ impl Queue {
         Ok(())
     }
 
-    /// The end of [`complete`](Self::complete) for rings apart, and with `IN_ORDER`.
+    /// The end of [`complete`](Self::complete) for rings apart, and for a buffer whose turn (`IN_ORDER`) has not come.
     #[inline(never)]
-    fn push_otherwise(&mut self, body: Box<Body>, written: u32) {
+    fn push_otherwise(&mut self, body: Box<Body>, written: u32, in_turn: bool) {
         let used = Used::of(&body, written);
         let pushed = match &mut self.order {
-            None => on_ring!(&mut self.ring, ring => ring.push_used(used)),
-            Some(order) => {
+            Some(order) if !in_turn => {
                 order.insert(body.sequence, used, u64::from(used.written) == body.writable_len);
                 drain(order, &mut self.ring)
             }
+            _ => on_ring!(&mut self.ring, ring => ring.push_used(used)),
         };
         self.buffers.recycle(body);
         if let Err(fault) = pushed {

@@ -12,6 +12,8 @@ pub(crate) struct Order {
     popped: u16,
     /// Sequence number of the next buffer to be used.
     next: u16,
+    /// How many wait.
+    waiting: u16,
 }
 
 #[derive(Clone, Copy)]
@@ -28,6 +30,7 @@ impl Order {
             slots: vec![None; usize::from(size).next_power_of_two()].into_boxed_slice(),
             popped: 0,
             next: 0,
+            waiting: 0,
         }
     }
 
@@ -43,9 +46,19 @@ impl Order {
         self.slots.get_mut(index)
     }
 
+    /// Whether a completion's turn has come, and none is behind it already: then it has passed, and is to be written at once.
+    #[inline(always)]
+    pub(crate) fn pass(&mut self, sequence: u16) -> bool {
+        let passes = self.waiting == 0 && sequence == self.next;
+        self.next = self.next.wrapping_add(u16::from(passes));
+        passes
+    }
+
+    /// Has a completion wait for its turn.
     pub(crate) fn insert(&mut self, sequence: u16, used: Used, full: bool) {
         if let Some(slot) = self.slot(sequence) {
             *slot = Some(Waiting { used, full });
+            self.waiting += 1;
         }
     }
 
@@ -58,6 +71,7 @@ impl Order {
             let waiting = self.slot(next).and_then(Option::take);
             let Some(Waiting { used, full }) = waiting else { return merged };
             self.next = next.wrapping_add(1);
+            self.waiting -= 1;
             let (buffers, descriptors) = merged.map_or((0, 0), |run| (run.buffers, run.descriptors));
             let run =
                 Used { buffers: buffers + used.buffers, descriptors: descriptors + used.descriptors, ..used };
