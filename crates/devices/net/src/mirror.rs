@@ -11,7 +11,10 @@ use vioduct_virtio_device::Chain;
 
 const ADDRESSES_LEN: usize = 2 * ADDRESS_LEN;
 
-/// A header that asks for nothing, before a packet in one buffer (virtio 1.3 §5.1.6.4.1).
+/// A header that asks for nothing, but for the number of buffers, which a driver that forwards may have left from the packet's way in.
+const ASKS_NOTHING: [u8; HEADER_NUM_BUFFERS] = [0; HEADER_NUM_BUFFERS];
+
+/// The same before a packet in one buffer (virtio 1.3 §5.1.6.4.1).
 const IN_ONE: [u8; HEADER_LEN] = {
     let mut header = Header::PLAIN;
     header[HEADER_NUM_BUFFERS] = 1;
@@ -48,7 +51,8 @@ pub(crate) fn copy(sent: &Chain, room: &Chain) -> u32 {
     // are there at `to` while `room` is, checked above. The driver may have the pieces overlap: the long copy allows for that, and
     // the short ones go by way of arrays.
     unsafe {
-        if header.cast::<[u8; HEADER_LEN]>().read_unaligned() != Header::PLAIN {
+        let [asked @ .., _, _] = header.cast::<[u8; HEADER_LEN]>().read_unaligned();
+        if asked != ASKS_NOTHING {
             return 0;
         }
         let [destination, source] = frame.cast::<[[u8; ADDRESS_LEN]; 2]>().read_unaligned();

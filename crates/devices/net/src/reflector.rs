@@ -10,7 +10,7 @@ use vioduct_spec::net::*;
 use vioduct_virtio_device::{BufferError, Chain, Fault, Features, Io, QueueHandler, Wake};
 
 /// Packets of one wake: what is reflected is published, and the driver notified, after as many at the latest.
-const LIMIT: usize = 64;
+const LIMIT: usize = 32;
 
 /// A mirror for as many pairs of queues as are wanted: each pair gets its own packets back.
 pub struct Reflect;
