@@ -13,6 +13,7 @@
 //! | [`bounce`] | both of our ends, on two cores |
 //! | [`attach`] | devices in other processes: their start, their memory, requests and accesses |
 //! | [`disk`] | a disk in another process, against QEMU's storage daemon |
+//! | [`packets`] | packets through another process, against DPDK |
 //! | [`checks`] | our device end with and without its checks, as two programs |
 //! | [`cores`] | processors for threads of their own |
 //! | [`report`] | rows, as a table or as JSON |
@@ -26,5 +27,6 @@ pub mod device_end;
 pub mod disk;
 pub mod driver_end;
 pub mod guest;
+pub mod packets;
 pub mod peer_driver;
 pub mod report;

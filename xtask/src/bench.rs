@@ -9,7 +9,7 @@ use crate::process;
 use crate::workspace::Workspace;
 
 /// The benchmarks: each is a binary of that name in the bench crate.
-const BENCHMARKS: [&str; 3] = ["attach", "block", "ring"];
+const BENCHMARKS: [&str; 4] = ["attach", "block", "net", "ring"];
 
 /// The command line of `bench`.
 #[derive(Debug, Args)]

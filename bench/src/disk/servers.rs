@@ -88,7 +88,7 @@ impl Server {
 }
 
 /// The socket's file is there before anybody listens, and a connection would be taken for the client's: the kernel is asked.
-fn listens(path: &Path) -> Result<bool> {
+pub(crate) fn listens(path: &Path) -> Result<bool> {
     const ACCEPTS: &str = "00010000";
     let name = path.display().to_string();
     let table = std::fs::read_to_string("/proc/net/unix").context("cannot read /proc/net/unix")?;
