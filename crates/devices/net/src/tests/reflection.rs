@@ -59,6 +59,15 @@ fn packets_come_back_with_their_addresses_exchanged_whatever_their_pieces() {
     }
 }
 
+/// As a driver leaves it that sends what it has received from where that lies.
+#[test]
+fn a_number_of_buffers_asks_for_nothing() {
+    let mut machine = before_a_mirror(BARE);
+    post(&mut machine, &[100]);
+    send(&mut machine, &[&behind(with_buffers(PLAIN, 7), &frame(PEER, ADDRESS, 60))]);
+    assert_eq!(take(&mut machine), Some(behind(with_buffers(PLAIN, 1), &frame(ADDRESS, PEER, 60))));
+}
+
 #[test]
 fn packets_wait_for_buffers_in_order() {
     for format in FORMATS {
