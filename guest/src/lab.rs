@@ -90,6 +90,7 @@ impl Lab {
         match self {
             Self::Disk(end) => return disk::run(end),
             Self::FileSystem => return file_system::run(),
+            Self::Network(network) => return network.run(),
             Self::PciDemo => {
                 let device = WordFile::open("/dev/demo")?;
                 write_and_read(&device)?;
@@ -108,7 +109,6 @@ impl Lab {
                 test(n)
             }
             Self::Entropy => entropy::run(),
-            Self::Network(network) => network.run(),
             Self::DriverChecks(driver) => driver_checks::run(driver),
             Self::VhostChecks(part) => vhost_checks::run(part),
             Self::Sockets(part) => sockets::run(part),

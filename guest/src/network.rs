@@ -9,6 +9,7 @@ mod programs;
 use std::time::Instant;
 
 use crate::Failure;
+use crate::lab::End;
 use counters::{Counters, has_link, sent_by};
 use programs::{Iperf, Program, run, run_on};
 
@@ -17,6 +18,7 @@ use programs::{Iperf, Program, run, run_on};
 pub(crate) struct Network {
     first: [u8; 3],
     part: Part,
+    end: End,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,19 +38,23 @@ const DISTANCE: &str = "0.01";
 const LOAD: u64 = 100;
 
 impl Network {
-    /// Reads `A.B.C PAIRS`, or `A.B.C unplugged`.
+    /// Reads `A.B.C PAIRS`, after which the guest may `restart`, or `A.B.C unplugged`.
     pub(crate) fn parse(words: &[&str]) -> Option<Self> {
-        let [first, part] = words else { return None };
+        let (first, part, end) = match words {
+            [first, part] => (first, part, End::PowerOff),
+            [first, part, "restart"] => (first, part, End::Restart),
+            _ => return None,
+        };
         let mut numbers = first.split('.').map(|number| number.parse().ok());
         let first = [numbers.next()??, numbers.next()??, numbers.next()??];
         let part = match *part {
             "unplugged" => Part::Unplugged,
             pairs => Part::Traffic { pairs: pairs.parse().ok().filter(|pairs| *pairs > 0)? },
         };
-        numbers.next().is_none().then_some(Self { first, part })
+        numbers.next().is_none().then_some(Self { first, part, end })
     }
 
-    pub(crate) fn run(self) -> Result<(), Failure> {
+    pub(crate) fn run(self) -> Result<End, Failure> {
         let cards: Vec<Card> = (0..).map_while(|number| self.card(number)).collect();
         if cards.is_empty() {
             return Err(Failure::Lab("there is no network card".into()));
@@ -60,7 +66,7 @@ impl Network {
                 Part::Unplugged => card.be_unplugged()?,
             }
         }
-        Ok(())
+        Ok(self.end)
     }
 
     fn card(self, number: u8) -> Option<Card> {
@@ -147,13 +153,15 @@ impl Card {
 
 #[cfg(test)]
 mod tests {
-    use super::{Network, Part};
+    use super::{End, Network, Part};
 
     #[test]
     fn a_network_is_where_it_begins_and_what_it_is_for() {
-        let network = |part| Some(Network { first: [198, 18, 0], part });
+        let network = |part| Some(Network { first: [198, 18, 0], part, end: End::PowerOff });
         assert_eq!(Network::parse(&["198.18.0", "2"]), network(Part::Traffic { pairs: 2 }));
         assert_eq!(Network::parse(&["198.18.0", "unplugged"]), network(Part::Unplugged));
+        let again = Network::parse(&["198.18.0", "1", "restart"]).map(|network| network.end);
+        assert_eq!(again, Some(End::Restart));
         for wrong in [&["198.18.0"][..], &["198.18", "1"], &["198.18.0.1", "1"], &["198.18.0", "0"], &[]] {
             assert_eq!(Network::parse(wrong), None, "{wrong:?}");
         }

@@ -145,19 +145,22 @@ impl Command {
 struct Output {
     from: Option<ChildStdout>,
     to: File,
-    /// All of it so far.
+    /// What follows the words that were waited for.
     seen: Vec<u8>,
 }
 
 impl Output {
     /// Copies until these words were printed; false when there was an end before.
     fn copy_until(&mut self, words: &[u8]) -> io::Result<bool> {
-        while !self.seen.windows(words.len()).any(|window| window == words) {
+        loop {
+            if let Some(at) = self.seen.windows(words.len()).position(|window| window == words) {
+                self.seen.drain(..at + words.len());
+                return Ok(true);
+            }
             if !self.copy()? {
                 return Ok(false);
             }
         }
-        Ok(true)
     }
 
     fn copy_the_rest(&mut self) {
@@ -203,6 +206,7 @@ mod tests {
         let to = File::create(&path).unwrap();
         let mut output = Output { from: child.stdout.take(), to, seen: Vec::new() };
         assert!(output.copy_until(b"one").unwrap());
+        assert!(!output.copy_until(b"one").unwrap(), "it is there once");
         output.copy_the_rest();
         assert!(!output.copy_until(b"three").unwrap());
         child.wait().unwrap();

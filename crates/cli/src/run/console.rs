@@ -17,7 +17,22 @@ const STOPPING: [i32; 2] = [SIGTERM, SIGINT];
 pub(super) struct Console {
     /// Restores the terminal in the end.
     _raw: Option<RawMode>,
-    connected: Arc<Mutex<Option<Connection>>>,
+    connected: Arc<Mutex<Line>>,
+}
+
+/// What the terminal is connected to, and what came from it for any guest.
+#[derive(Default)]
+struct Line {
+    guest: Option<Connection>,
+    stopped: Stopped,
+}
+
+/// Whether somebody wants it to be over: also of a guest that is yet to start, or to start again.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+enum Stopped {
+    #[default]
+    No,
+    Yes,
 }
 
 /// The guest that the terminal is connected to.
@@ -27,11 +42,11 @@ struct Connection {
 }
 
 /// Disconnects when it is dropped.
-pub(super) struct Connected(Arc<Mutex<Option<Connection>>>);
+pub(super) struct Connected(Arc<Mutex<Line>>);
 
 impl Drop for Connected {
     fn drop(&mut self) {
-        *lock(&self.0) = None;
+        lock(&self.0).guest = None;
     }
 }
 
@@ -41,7 +56,7 @@ impl Console {
         // Those that stop the guest end this process by its way out, where the terminal is put back.
         let fatal: Vec<i32> = FATAL_SIGNALS.into_iter().filter(|signal| !STOPPING.contains(signal)).collect();
         let raw = RawMode::enter(io::stdin(), &fatal).map_err(failed("set the terminal up"))?;
-        let connected = Arc::<Mutex<Option<Connection>>>::default();
+        let connected = Arc::<Mutex<Line>>::default();
         let listening = connected.clone();
         let mut signals = Signals::new(STOPPING).map_err(failed("wait for signals"))?;
         let waiting = thread::Builder::new().name("signals".to_owned()).spawn(move || {
@@ -63,29 +78,35 @@ impl Console {
 
     /// What is typed goes to this guest until the result is dropped.
     pub(super) fn connect(&self, keyboard: Keyboard, stopper: Stopper) -> Connected {
-        *lock(&self.connected) = Some(Connection { keyboard, stopper });
+        let mut line = lock(&self.connected);
+        if line.stopped == Stopped::Yes {
+            stopper.stop();
+        }
+        line.guest = Some(Connection { keyboard, stopper });
         Connected(self.connected.clone())
     }
 }
 
-fn lock(connected: &Mutex<Option<Connection>>) -> MutexGuard<'_, Option<Connection>> {
+fn lock(connected: &Mutex<Line>) -> MutexGuard<'_, Line> {
     connected.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn stop(connected: &Mutex<Option<Connection>>) {
-    if let Some(connection) = &*lock(connected) {
+fn stop(connected: &Mutex<Line>) {
+    let mut line = lock(connected);
+    line.stopped = Stopped::Yes;
+    if let Some(connection) = &line.guest {
         connection.stopper.stop();
     }
 }
 
 /// Hands what is typed to the guest; Ctrl-A X stops it.
-fn type_in(connected: &Mutex<Option<Connection>>) {
+fn type_in(connected: &Mutex<Line>) {
     let mut escape = EscapeFilter::new();
     let mut bytes = [0; 256];
     while let Ok(len @ 1..) = io::stdin().read(&mut bytes) {
         let mut keys = Vec::new();
         let leave = escape.filter(bytes.get(..len).unwrap_or_default(), &mut keys);
-        if let Some(connection) = &*lock(connected) {
+        if let Some(connection) = &lock(connected).guest {
             // What there is no room for is lost, as on a line without flow control.
             connection.keyboard.press(&keys);
         }

@@ -56,7 +56,7 @@ const TOOLS: &str = "{kit}/initramfs-tools.cpio";
 const NETWORK: &str = "{kit}/initramfs-network.cpio";
 
 /// How long a command may take.
-const LIMIT: Duration = Duration::from_mins(4);
+const LIMIT: Duration = Duration::from_mins(8);
 /// What the guest's program says in the end.
 const DONE: &str = "vioduct-guest: exit status 0";
 

@@ -5,7 +5,7 @@ use anyhow::{Context, Result, bail};
 use super::check::Check;
 use super::labs::labs;
 use super::vhost::is_the_kernels;
-use crate::rig::Finished;
+use crate::rig::{Finished, Signal};
 
 pub(super) const CHECKS: &[Check] = &[
     Check::guest_with_network(
@@ -85,6 +85,25 @@ pub(super) const CHECKS: &[Check] = &[
     .saying(&["eth0 has no link any more", "eth1 has no link any more"])
     .complaining(&[GONE, GONE])
     .judged(is_the_kernels),
+    Check::guest_with_network(
+        "cards of a guest that has started again, the kernel's among them",
+        "network,198.18.40,1,restart",
+    )
+    .after(&[
+        &["ip", "tuntap", "add", "again0", "mode", "tap"],
+        &["ip", "tuntap", "add", "again1", "mode", "tap"],
+        &["ip", "addr", "add", "198.18.40.1/24", "dev", "again0"],
+        &["ip", "addr", "add", "198.18.41.1/24", "dev", "again1"],
+        &["ip", "link", "set", "again0", "up"],
+        &["ip", "link", "set", "again1", "up"],
+    ])
+    .beside_programs(&[(LISTENING, IPERF3)])
+    .with(&["--device", "net,tap=again0", "--device", "net,tap=again1,vhost=on"])
+    .when(&[(ENDED, &["ip", "link", "show", "again1"])])
+    .signalled(Signal::Terminate, ENDED)
+    .saying(&["network card=eth0", "network card=eth1", ENDED, "network card=eth0", "network card=eth1"])
+    .complaining(&["vioduct: the guest starts again", "vioduct: the guest was stopped"])
+    .judged(is_the_kernels),
 ];
 
 /// Cards that others serve, too.
@@ -117,6 +136,8 @@ pub(super) const COMPARED: &[Check] = &[
 const LISTENING: &str = "Server listening";
 const IPERF3: &[&str] = &["iperf3", "-s", "--forceflush"];
 const SECOND_IPERF3: &[&str] = &["iperf3", "-s", "-p", "5202", "--forceflush"];
+/// What the guest says before it starts again.
+const ENDED: &str = "vioduct-guest: exit status 0";
 const GONE: &str = "what the card was plugged into is gone";
 
 /// The data paths of the lab, and how often a packet that comes is copied by our processes.
