@@ -127,6 +127,16 @@ fn what_keeps_a_guest_from_running_is_the_same_line_in_the_sandbox() {
 }
 
 #[test]
+fn a_lab_of_one_machine_says_so_on_others() {
+    for on in ["loopback", "qemu"] {
+        let output = vioduct(&["lab", "run", "vhost-net", "--on", on]);
+        assert_eq!(output.status.code(), Some(2), "{on}");
+        let said = stderr(&output);
+        assert!(said.lines().count() == 1 && said.contains("runs on kvm"), "{on}: {said}");
+    }
+}
+
+#[test]
 fn lists_are_for_people_and_for_machines() {
     assert!(stdout(&vioduct(&["lab", "list"])).lines().any(|line| line.starts_with("framework ")));
     let labs = json(&["lab", "list", "--json"]);
