@@ -8,12 +8,13 @@ use alloc::vec;
 /// Completions that wait for those before them, by sequence number modulo 2^16.
 pub(crate) struct Order {
     slots: Box<[Option<Waiting>]>,
-    /// Sequence number of the next buffer to be popped.
-    popped: u16,
+    /// Sequence number of the next buffer to be popped. These are words of their own: two halves of one, written apart and read together,
+    /// cost more than all else that is done for a buffer.
+    popped: u32,
     /// Sequence number of the next buffer to be used.
-    next: u16,
+    next: u32,
     /// How many wait.
-    waiting: u16,
+    waiting: u32,
 }
 
 #[derive(Clone, Copy)]
@@ -36,8 +37,8 @@ impl Order {
 
     /// The sequence number of a buffer that is being popped.
     pub(crate) fn stamp(&mut self) -> u16 {
-        let sequence = self.popped;
-        self.popped = sequence.wrapping_add(1);
+        let sequence = self.popped as u16;
+        self.popped = self.popped.wrapping_add(1);
         sequence
     }
 
@@ -49,8 +50,8 @@ impl Order {
     /// Whether a completion's turn has come, and none is behind it already: then it has passed, and is to be written at once.
     #[inline(always)]
     pub(crate) fn pass(&mut self, sequence: u16) -> bool {
-        let passes = self.waiting == 0 && sequence == self.next;
-        self.next = self.next.wrapping_add(u16::from(passes));
+        let passes = self.waiting == 0 && sequence == self.next as u16;
+        self.next = self.next.wrapping_add(u32::from(passes));
         passes
     }
 
@@ -68,7 +69,7 @@ impl Order {
         let mut merged: Option<Used> = None;
         loop {
             let next = self.next;
-            let waiting = self.slot(next).and_then(Option::take);
+            let waiting = self.slot(next as u16).and_then(Option::take);
             let Some(Waiting { used, full }) = waiting else { return merged };
             self.next = next.wrapping_add(1);
             self.waiting -= 1;
