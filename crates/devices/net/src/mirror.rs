@@ -66,3 +66,45 @@ pub(crate) fn copy(sent: &Chain, room: &Chain) -> u32 {
     room.mark_written(written as u64);
     written as u32
 }
+
+/// Has the processor fetch the beginning of a packet, which is read soon.
+#[inline]
+pub(crate) fn fetch_to_read(sent: &Chain) {
+    if let Some(host) = sent.readable().first().and_then(|piece| piece.host()) {
+        fetch::<READ>(host.as_ptr());
+    }
+}
+
+/// Has the processor fetch the beginning of a buffer, which is written soon.
+#[inline]
+pub(crate) fn fetch_to_write(room: &Chain) {
+    if let Some(host) = room.writable().first().and_then(|piece| piece.host()) {
+        fetch::<WRITE>(host.as_ptr());
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+const READ: i32 = std::arch::x86_64::_MM_HINT_T0;
+#[cfg(target_arch = "x86_64")]
+const WRITE: i32 = std::arch::x86_64::_MM_HINT_ET0;
+
+/// The header's line, and the next one.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+fn fetch<const HINT: i32>(at: *const u8) {
+    const LINE: usize = 64;
+    for line in [at, at.wrapping_add(LINE)] {
+        // SAFETY: a hint reads nothing that the program sees, and does not fault, whatever the address.
+        unsafe { std::arch::x86_64::_mm_prefetch::<HINT>(line.cast()) };
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+const READ: i32 = 0;
+#[cfg(not(target_arch = "x86_64"))]
+const WRITE: i32 = 1;
+
+/// Processors of other kinds fetch when they must.
+#[cfg(not(target_arch = "x86_64"))]
+#[inline]
+fn fetch<const HINT: i32>(_: *const u8) {}

@@ -5,6 +5,7 @@ use crate::port::Shared;
 use crate::request::{Header, MAX_FRAME_BYTES, RECEIVED, judge_frame_len, to_fill};
 use crate::transmitter::{Pumped, is_gone};
 use rustix::io::{Errno, read};
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -44,6 +45,8 @@ pub(crate) struct Receiver {
     gathered: Vec<Chain>,
     /// How long they are together.
     room_bytes: u64,
+    /// Buffers that were popped ahead of their packets, in order.
+    ahead: VecDeque<Chain>,
     queue_size: u16,
 }
 
@@ -80,7 +83,16 @@ impl Inbox {
 impl Receiver {
     pub(crate) fn new(queue: u16, negotiated: Features, shared: Arc<Shared>) -> Self {
         let (gathered, inbox) = (Vec::new(), Inbox::new());
-        Self { queue, negotiated, shared, inbox, gathered, room_bytes: 0, queue_size: 0 }
+        Self {
+            queue,
+            negotiated,
+            shared,
+            inbox,
+            gathered,
+            room_bytes: 0,
+            ahead: VecDeque::new(),
+            queue_size: 0,
+        }
     }
 
     pub(crate) fn queue(&self) -> u16 {
@@ -153,7 +165,8 @@ impl Receiver {
         let Some(frame_len) = self.inbox.frame_len else { return Ok(Placed::Done) };
         let wanted = (HEADER_LEN + frame_len) as u64;
         while self.room_bytes < wanted && (self.gathered.is_empty() || self.merges()) {
-            let Some(chain) = io.pop(self.queue)? else {
+            let popped = self.ahead.pop_front();
+            let Some(chain) = popped.map_or_else(|| io.pop(self.queue), |chain| Ok(Some(chain)))? else {
                 if self.holds_all() {
                     break;
                 }
@@ -217,23 +230,16 @@ impl Receiver {
         self.inbox.is_empty()
     }
 
-    /// A buffer that was taken for a packet that fits: it is there for the next one.
-    pub(crate) fn keep(&mut self, chain: Chain) {
-        self.room_bytes += chain.writable_len();
-        self.gathered.push(chain);
-    }
-
-    /// The buffer that was kept.
-    pub(crate) fn kept(&mut self) -> Option<Chain> {
-        let chain = self.gathered.pop()?;
-        self.room_bytes -= chain.writable_len();
-        Some(chain)
+    /// Buffers that were popped, and wait for packets.
+    pub(crate) fn ahead(&mut self) -> &mut VecDeque<Chain> {
+        &mut self.ahead
     }
 
     /// Gives back what is held, with nothing in it. The packet stays.
     pub(crate) fn let_go(&mut self, io: &mut Io<'_>) -> Result<(), Fault> {
         self.room_bytes = 0;
-        self.gathered.drain(..).try_for_each(|chain| io.complete(self.queue, chain, 0))
+        let held = self.gathered.drain(..).chain(self.ahead.drain(..));
+        held.into_iter().try_for_each(|chain| io.complete(self.queue, chain, 0))
     }
 
     /// Copies a packet that the driver has sent into the inbox.
@@ -249,7 +255,7 @@ impl Receiver {
 impl Drop for Receiver {
     /// Its queue is gone: the driver has taken the buffers back.
     fn drop(&mut self) {
-        self.gathered.drain(..).for_each(Chain::discard);
+        self.gathered.drain(..).chain(self.ahead.drain(..)).for_each(Chain::discard);
     }
 }
 

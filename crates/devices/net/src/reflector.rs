@@ -5,6 +5,7 @@ use crate::mirror;
 use crate::port::{Pair, Port, Shared, Tells};
 use crate::receiver::{Placed, Receiver};
 use crate::request::{Header, RECEIVED, Refused, to_fill, to_send};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use vioduct_spec::net::*;
 use vioduct_virtio_device::{BufferError, Chain, Fault, Features, Io, QueueHandler, Wake};
@@ -31,7 +32,7 @@ impl Port for Reflect {
             receive: receive_queue(number),
             transmit: transmit_queue(number),
             receiver: Receiver::new(receive_queue(number), negotiated, shared.clone()),
-            parked: None,
+            sent: VecDeque::with_capacity(LIMIT),
             negotiated,
             shared,
             tells,
@@ -42,10 +43,10 @@ impl Port for Reflect {
 struct Reflector {
     receive: u16,
     transmit: u16,
-    /// For packets that take several buffers, or any care.
+    /// For packets that take several buffers, or any care; and it holds the buffers that were popped.
     receiver: Receiver,
-    /// A packet for which there was no buffer.
-    parked: Option<Chain>,
+    /// Packets that were popped, in order.
+    sent: VecDeque<Chain>,
     negotiated: Features,
     shared: Arc<Shared>,
     tells: Tells,
@@ -54,13 +55,14 @@ struct Reflector {
 impl Reflector {
     /// Reflects packets, as long as there are some, and buffers for them.
     fn turn(&mut self, io: &mut Io<'_>) -> Result<(), Fault> {
+        self.look_ahead(io)?;
         for _ in 0..LIMIT {
             if !self.receiver.is_idle() && self.receiver.place(io)? == Placed::Waiting {
                 return Ok(());
             }
-            let Some(sent) = self.next_sent(io)? else { return Ok(()) };
-            let Some(room) = self.next_room(io)? else {
-                self.parked = Some(sent);
+            let Some(sent) = self.sent.pop_front() else { return Ok(()) };
+            let Some(room) = self.receiver.ahead().pop_front() else {
+                self.sent.push_front(sent);
                 return Ok(());
             };
             match mirror::copy(&sent, &room) {
@@ -76,20 +78,21 @@ impl Reflector {
         Ok(())
     }
 
-    #[inline]
-    fn next_sent(&mut self, io: &mut Io<'_>) -> Result<Option<Chain>, Fault> {
-        match self.parked.take() {
-            Some(sent) => Ok(Some(sent)),
-            None => pop(self.transmit, io),
+    /// Pops as many packets and buffers as a turn takes, and has the processor fetch them all while it goes on: one after the other, each
+    /// would be waited for, as the driver's processor has them.
+    fn look_ahead(&mut self, io: &mut Io<'_>) -> Result<(), Fault> {
+        while self.sent.len() < LIMIT {
+            let Some(chain) = pop(self.transmit, io)? else { break };
+            mirror::fetch_to_read(&chain);
+            self.sent.push_back(chain);
         }
-    }
-
-    #[inline]
-    fn next_room(&mut self, io: &mut Io<'_>) -> Result<Option<Chain>, Fault> {
-        match self.receiver.kept() {
-            Some(room) => Ok(Some(room)),
-            None => pop(self.receive, io),
+        let (wanted, rooms) = (self.sent.len(), self.receiver.ahead());
+        while rooms.len() < wanted {
+            let Some(chain) = pop(self.receive, io)? else { break };
+            mirror::fetch_to_write(&chain);
+            rooms.push_back(chain);
         }
+        Ok(())
     }
 
     /// A packet that asks for something, or does not simply fit.
@@ -97,7 +100,7 @@ impl Reflector {
     #[inline(never)]
     fn with_care(&mut self, sent: Chain, room: Chain, io: &mut Io<'_>) -> Result<(), Fault> {
         match to_fill(&room) {
-            Ok(()) => self.receiver.keep(room),
+            Ok(()) => self.receiver.ahead().push_front(room),
             Err(refused) => {
                 self.shared.say(format_args!("a buffer comes back untouched: {refused}"));
                 io.complete(self.receive, room, 0)?;
@@ -136,9 +139,11 @@ impl Reflector {
         if self.tells == Tells::Here {
             let _ = io.unwatch(self.shared.cable.changed());
         }
-        let Some(sent) = self.parked.take() else { return Ok(()) };
-        self.shared.drop_sent("there is no buffer for it, and the queue is stopped");
-        io.complete(self.transmit, sent, 0)
+        for sent in self.sent.drain(..) {
+            self.shared.drop_sent("there is no buffer for it, and the queue is stopped");
+            io.complete(self.transmit, sent, 0)?;
+        }
+        Ok(())
     }
 }
 
@@ -173,10 +178,8 @@ impl QueueHandler for Reflector {
 }
 
 impl Drop for Reflector {
-    /// Its queue is gone: the driver has taken the buffer back.
+    /// Its queue is gone: the driver has taken the buffers back.
     fn drop(&mut self) {
-        if let Some(sent) = self.parked.take() {
-            sent.discard();
-        }
+        self.sent.drain(..).for_each(Chain::discard);
     }
 }
