@@ -21,6 +21,17 @@ const IN_ONE: [u8; HEADER_LEN] = {
     header
 };
 
+/// Two addresses in the other order, as 8 bytes and 4. In registers: what is put together from pieces in memory, and read as one, is
+/// waited for.
+#[inline]
+fn exchanged((front, back): (u64, u32)) -> (u64, u32) {
+    const BITS: u32 = 8 * ADDRESS_LEN as u32;
+    let (front, back) = (u64::from_le(front), u64::from(u32::from_le(back)));
+    let destination = front & ((1 << BITS) - 1);
+    let source = front >> BITS | back << (u64::BITS - BITS);
+    ((source | destination << BITS).to_le(), ((destination >> (u64::BITS - BITS)) as u32).to_le())
+}
+
 /// Copies a packet that asks for nothing, of one piece, or two of which the first is its header, into one piece that is long enough.
 /// How many bytes were written; 0 if the packet, or a buffer, is another.
 #[inline]
@@ -55,11 +66,13 @@ pub(crate) fn copy(sent: &Chain, room: &Chain) -> u32 {
         if asked != ASKS_NOTHING {
             return 0;
         }
-        let [destination, source] = frame.cast::<[[u8; ADDRESS_LEN]; 2]>().read_unaligned();
+        let addresses = (frame.cast::<u64>().read_unaligned(), frame.add(8).cast::<u32>().read_unaligned());
         let frame_to = to.add(HEADER_LEN);
         let rest = frame_len - ADDRESSES_LEN;
         ptr::copy(frame.add(ADDRESSES_LEN), frame_to.add(ADDRESSES_LEN), rest);
-        frame_to.cast::<[[u8; ADDRESS_LEN]; 2]>().write_unaligned([source, destination]);
+        let (front, back) = exchanged(addresses);
+        frame_to.cast::<u64>().write_unaligned(front);
+        frame_to.add(8).cast::<u32>().write_unaligned(back);
         to.cast::<[u8; HEADER_LEN]>().write_unaligned(IN_ONE);
     }
     let written = HEADER_LEN + frame_len;
