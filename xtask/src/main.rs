@@ -8,11 +8,13 @@
 //! - [`mod@bench`]: the named benchmarks.
 //! - [`mod@guest`]: kernels, drivers and programs for real guests.
 //! - [`mod@rig`]: `vioduct` on a host with KVM, which is emulated where there is none.
+//! - [`mod@picture`]: the data paths of a lab's report, drawn.
 
 mod apt;
 mod bench;
 mod guest;
 mod lint;
+mod picture;
 mod process;
 mod rig;
 mod source;
@@ -62,6 +64,8 @@ enum Task {
     Guest(guest::Options),
     /// Run `vioduct` on an emulated host with a real /dev/kvm
     Rig(rig::Options),
+    /// Draw the data paths that the lab of vhost has measured, as SVG
+    Picture(picture::Options),
 }
 
 fn main() -> ExitCode {
@@ -71,6 +75,7 @@ fn main() -> ExitCode {
         Task::Bench(options) => bench::run(&options),
         Task::Guest(options) => guest::run(&options),
         Task::Rig(options) => rig::run(&options),
+        Task::Picture(options) => picture::run(&options),
     };
     match outcome {
         Ok(outcome) => outcome.into(),

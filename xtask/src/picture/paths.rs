@@ -1,0 +1,84 @@
+//! The data paths, and how one request goes along each.
+
+use Lane::{Guest, Kernel, Machine, Server};
+
+/// Who does a part of the work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lane {
+    Guest,
+    Kernel,
+    Machine,
+    Server,
+}
+
+impl Lane {
+    pub(super) const ALL: [Self; 4] = [Guest, Kernel, Machine, Server];
+
+    pub(super) const fn title(self) -> &'static str {
+        match self {
+            Guest => "guest",
+            Kernel => "host's kernel",
+            Machine => "vioduct",
+            Server => "another process",
+        }
+    }
+}
+
+/// From whom to whom, and by what.
+pub(super) type Step = (Lane, Lane, &'static str);
+
+/// A data path.
+pub(super) struct Path {
+    /// What the lab's report calls it.
+    pub(super) way: &'static str,
+    pub(super) title: &'static str,
+    pub(super) steps: &'static [Step],
+}
+
+pub(super) const PATHS: [Path; 5] = [
+    Path {
+        way: "in the machine's process, which every access traps into",
+        title: "emulated registers",
+        steps: &[
+            (Guest, Kernel, "load or store: exit"),
+            (Kernel, Machine, "KVM_RUN returns"),
+            (Machine, Kernel, "KVM_RUN, with the value"),
+            (Kernel, Guest, "goes on"),
+        ],
+    },
+    Path {
+        way: "in the machine's process, which every notification traps into",
+        title: "virtio, and the notification traps",
+        steps: &[
+            (Guest, Kernel, "doorbell: exit"),
+            (Kernel, Machine, "KVM_RUN returns; the device serves the queue"),
+            (Machine, Kernel, "irqfd"),
+            (Kernel, Guest, "interrupt (MSI-X)"),
+        ],
+    },
+    Path {
+        way: "in the machine's process",
+        title: "virtio, ioeventfd",
+        steps: &[
+            (Guest, Kernel, "doorbell, and the guest goes on"),
+            (Kernel, Machine, "ioeventfd wakes the device's thread"),
+            (Machine, Kernel, "irqfd"),
+            (Kernel, Guest, "interrupt (MSI-X)"),
+        ],
+    },
+    Path {
+        way: "in another process, over vhost-user",
+        title: "vhost-user",
+        steps: &[
+            (Guest, Kernel, "doorbell, and the guest goes on"),
+            (Kernel, Server, "ioeventfd wakes the server's thread"),
+            (Server, Kernel, "irqfd"),
+            (Kernel, Guest, "interrupt (MSI-X)"),
+        ],
+    },
+    Path {
+        way: "in the host's kernel, by vhost",
+        title: "vhost in the kernel",
+        steps: &[(Guest, Kernel, "doorbell wakes the vhost worker"), (Kernel, Guest, "interrupt (MSI-X)")],
+    },
+];
