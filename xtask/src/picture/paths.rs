@@ -51,7 +51,7 @@ pub(super) const PATHS: [Path; 5] = [
         title: "virtio, and the notification traps",
         steps: &[
             (Guest, Kernel, "doorbell: exit"),
-            (Kernel, Machine, "KVM_RUN returns; the device serves the queue"),
+            (Kernel, Machine, "KVM_RUN returns, queue served"),
             (Machine, Kernel, "irqfd"),
             (Kernel, Guest, "interrupt (MSI-X)"),
         ],
@@ -60,8 +60,8 @@ pub(super) const PATHS: [Path; 5] = [
         way: "in the machine's process",
         title: "virtio, ioeventfd",
         steps: &[
-            (Guest, Kernel, "doorbell, and the guest goes on"),
-            (Kernel, Machine, "ioeventfd wakes the device's thread"),
+            (Guest, Kernel, "doorbell: a short exit"),
+            (Kernel, Machine, "ioeventfd wakes a thread"),
             (Machine, Kernel, "irqfd"),
             (Kernel, Guest, "interrupt (MSI-X)"),
         ],
@@ -70,8 +70,8 @@ pub(super) const PATHS: [Path; 5] = [
         way: "in another process, over vhost-user",
         title: "vhost-user",
         steps: &[
-            (Guest, Kernel, "doorbell, and the guest goes on"),
-            (Kernel, Server, "ioeventfd wakes the server's thread"),
+            (Guest, Kernel, "doorbell: a short exit"),
+            (Kernel, Server, "ioeventfd wakes a thread of the server"),
             (Server, Kernel, "irqfd"),
             (Kernel, Guest, "interrupt (MSI-X)"),
         ],
@@ -79,6 +79,6 @@ pub(super) const PATHS: [Path; 5] = [
     Path {
         way: "in the host's kernel, by vhost",
         title: "vhost in the kernel",
-        steps: &[(Guest, Kernel, "doorbell wakes the vhost worker"), (Kernel, Guest, "interrupt (MSI-X)")],
+        steps: &[(Guest, Kernel, "doorbell wakes a worker"), (Kernel, Guest, "interrupt (MSI-X)")],
     },
 ];
