@@ -135,8 +135,8 @@ impl Topic {
         })
     }
 
-    /// Runs one that has failed again, alone, up to twice. QEMU's emulation of virtualization is not without faults: now and then a host's kernel dies
-    /// of an instruction that is patched while it runs, or a guest's processor never comes back. What fails three times fails.
+    /// Runs one that has failed again, alone, up to twice, and says so: QEMU's emulation of virtualization is not without faults (a guest's
+    /// processor that never comes back, an error inside of KVM). What fails three times fails.
     fn again(&self, check: &Check, error: &Error) -> Result<()> {
         println!("AGAIN: nested: {}: {}: it failed: {error:#}", self.name, check.name);
         let once_more =
