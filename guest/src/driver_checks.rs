@@ -148,11 +148,13 @@ fn unload(driver: Driver) -> Result<(), Error> {
 fn unbind_under_load(driver: Driver) -> Result<(), Error> {
     let device = bound_device(driver)?;
     let held = open(driver)?;
+    // All are open before: on a busy machine a program may begin after the device has gone.
+    let nodes = (0..PROGRAMS).map(|_| open(driver)).collect::<Result<Vec<_>, _>>()?;
     let going = AtomicBool::new(false);
     thread::scope(|scope| {
         let going = &going;
         let users: Vec<_> =
-            (0..PROGRAMS).map(|_| scope.spawn(move || use_until_it_goes(driver, going))).collect();
+            nodes.into_iter().map(|node| scope.spawn(move || use_until_it_goes(&node, going))).collect();
         thread::sleep(LOAD);
         going.store(true, Ordering::Release);
         fs::write(Path::new(driver.place).join("unbind"), &device)?;
@@ -166,10 +168,9 @@ fn unbind_under_load(driver: Driver) -> Result<(), Error> {
     fs::write(Path::new(driver.place).join("bind"), &device)
 }
 
-fn use_until_it_goes(driver: Driver, going: &AtomicBool) -> Result<(), Error> {
-    let node = open(driver)?;
+fn use_until_it_goes(node: &File, going: &AtomicBool) -> Result<(), Error> {
     loop {
-        match store(&node, 1).and_then(|()| load(&node)) {
+        match store(node, 1).and_then(|()| load(node)) {
             Ok(_) => {}
             error if going.load(Ordering::Acquire) => return must_be(error, Errno::NODEV),
             Err(error) => return Err(error),
