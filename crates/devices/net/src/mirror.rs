@@ -60,7 +60,7 @@ pub(crate) fn copy(sent: &Chain, room: &Chain) -> u32 {
     let to = to.as_ptr();
     // SAFETY: the header and `frame_len` bytes of the frame are within pieces that are mapped while `sent` is held, and as many bytes
     // are there at `to` while `room` is, checked above. The driver may have the pieces overlap: the long copy allows for that, and
-    // the short ones go by way of arrays.
+    // the short ones go by way of registers.
     unsafe {
         let [asked @ .., _, _] = header.cast::<[u8; HEADER_LEN]>().read_unaligned();
         if asked != ASKS_NOTHING {

@@ -165,8 +165,11 @@ impl Receiver {
         let Some(frame_len) = self.inbox.frame_len else { return Ok(Placed::Done) };
         let wanted = (HEADER_LEN + frame_len) as u64;
         while self.room_bytes < wanted && (self.gathered.is_empty() || self.merges()) {
-            let popped = self.ahead.pop_front();
-            let Some(chain) = popped.map_or_else(|| io.pop(self.queue), |chain| Ok(Some(chain)))? else {
+            let next = match self.ahead.pop_front() {
+                Some(chain) => Some(chain),
+                None => io.pop(self.queue)?,
+            };
+            let Some(chain) = next else {
                 if self.holds_all() {
                     break;
                 }
@@ -238,8 +241,8 @@ impl Receiver {
     /// Gives back what is held, with nothing in it. The packet stays.
     pub(crate) fn let_go(&mut self, io: &mut Io<'_>) -> Result<(), Fault> {
         self.room_bytes = 0;
-        let held = self.gathered.drain(..).chain(self.ahead.drain(..));
-        held.into_iter().try_for_each(|chain| io.complete(self.queue, chain, 0))
+        let mut held = self.gathered.drain(..).chain(self.ahead.drain(..));
+        held.try_for_each(|chain| io.complete(self.queue, chain, 0))
     }
 
     /// Copies a packet that the driver has sent into the inbox.

@@ -78,19 +78,20 @@ impl Reflector {
         Ok(())
     }
 
-    /// Pops as many packets and buffers as a turn takes, and has the processor fetch them all while it goes on: one after the other, each
-    /// would be waited for, as the driver's processor has them.
+    /// Pops packets, each with a buffer, as many as a turn takes, and has the processor fetch them all while it goes on: one after the
+    /// other, each would be waited for, as the driver's processor has them. What there is no buffer for stays in the queue, but for the
+    /// one packet that was popped to find that out.
     fn look_ahead(&mut self, io: &mut Io<'_>) -> Result<(), Fault> {
-        while self.sent.len() < LIMIT {
-            let Some(chain) = pop(self.transmit, io)? else { break };
-            mirror::fetch_to_read(&chain);
-            self.sent.push_back(chain);
-        }
-        let (wanted, rooms) = (self.sent.len(), self.receiver.ahead());
-        while rooms.len() < wanted {
-            let Some(chain) = pop(self.receive, io)? else { break };
-            mirror::fetch_to_write(&chain);
-            rooms.push_back(chain);
+        let rooms = self.receiver.ahead();
+        while rooms.len() < LIMIT {
+            if self.sent.len() <= rooms.len() {
+                let Some(sent) = pop(self.transmit, io)? else { break };
+                mirror::fetch_to_read(&sent);
+                self.sent.push_back(sent);
+            }
+            let Some(room) = pop(self.receive, io)? else { break };
+            mirror::fetch_to_write(&room);
+            rooms.push_back(room);
         }
         Ok(())
     }

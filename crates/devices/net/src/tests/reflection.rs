@@ -148,10 +148,12 @@ fn row29_bad_packets_and_buffers_stop_nothing() {
 #[test]
 fn queues_stop_and_give_back_what_is_held() {
     let mut machine = before_a_mirror(MRG_RXBUF);
-    send(&mut machine, &[&behind(PLAIN, &frame(PEER, ADDRESS, 500))]);
+    for _ in 0..5 {
+        send(&mut machine, &[&behind(PLAIN, &frame(PEER, ADDRESS, 500))]);
+    }
     let backend = machine.endpoint.backend_mut();
-    assert!(backend.stop_queue(TRANSMIT).unwrap().is_some());
-    assert_eq!(dropped(&mut machine), (1, 0));
+    let stopped = backend.stop_queue(TRANSMIT).unwrap().unwrap();
+    assert_eq!((stopped.available.index, dropped(&mut machine)), (1, (1, 0)), "four are in the queue still");
     let mut machine = before_a_mirror(MRG_RXBUF);
     post(&mut machine, &[200]);
     send(&mut machine, &[&behind(PLAIN, &frame(PEER, ADDRESS, 500))]);
