@@ -11,6 +11,23 @@ pub struct Plan {
     pub window: Duration,
 }
 
+/// The same on a command line.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct Windows {
+    /// Windows per contender
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
+    windows: u32,
+    /// Length of a window in milliseconds
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..))]
+    window_ms: u64,
+}
+
+impl From<Windows> for Plan {
+    fn from(Windows { windows, window_ms }: Windows) -> Self {
+        Self { windows, window: Duration::from_millis(window_ms) }
+    }
+}
+
 impl Plan {
     /// What the published figures are taken with. The windows are shorter than a time slice, so that on a busy machine some of them
     /// are undisturbed.

@@ -14,7 +14,9 @@ use clap::Args;
 use serde_json::Value;
 
 use crate::Outcome;
-use paths::PATHS;
+#[cfg(test)]
+pub(crate) use paths::Path;
+pub(crate) use paths::{PATHS, Requests};
 
 /// The command line of `picture`.
 #[derive(Debug, Args)]
@@ -37,9 +39,9 @@ pub(crate) fn run(options: &Options) -> Result<Outcome> {
 
 /// What was measured on one path.
 #[derive(Debug, PartialEq, Eq)]
-struct Figures {
+pub(crate) struct Figures {
     /// Accesses to registers, each of which leaves the guest for the machine's process.
-    traps: u64,
+    pub(crate) traps: u64,
     operations: u64,
     median_ns: u64,
 }
@@ -53,7 +55,7 @@ impl Figures {
 }
 
 /// Of each path, in the order of [`PATHS`].
-fn figures(report: &Value) -> Result<Vec<Figures>> {
+pub(crate) fn figures(report: &Value) -> Result<Vec<Figures>> {
     let labs = report.as_array().context("there is no list of labs")?;
     let lab = labs.iter().find(|lab| lab["lab"] == "vhost-demo").context("there is no vhost-demo")?;
     if lab["on"] != "kvm" {

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 use vioduct_bench::attach::measure::{Measure, table};
 use vioduct_bench::attach::program;
-use vioduct_bench::contest::{Plan, duel};
+use vioduct_bench::contest::{Plan, Windows, duel};
 use vioduct_bench::cores::{pin, processor};
 use vioduct_bench::disk::client::{Client, Waiting};
 use vioduct_bench::disk::servers::{DISK_BYTES, Medium, Server};
@@ -20,12 +20,8 @@ struct Options {
     /// Print the figures as JSON
     #[arg(long)]
     json: bool,
-    /// Windows per contender
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
-    windows: u32,
-    /// Length of a window in milliseconds
-    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..))]
-    window_ms: u64,
+    #[command(flatten)]
+    windows: Windows,
 }
 
 /// One comparison, and how much time it may take by the peer's.
@@ -51,7 +47,7 @@ fn main() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let image = folder.path().join("image");
     fill(&image)?;
-    let plan = Plan { windows: options.windows, window: Duration::from_millis(options.window_ms) };
+    let plan = Plan::from(options.windows);
     let mut measures = Vec::new();
     for (number, case) in CASES.iter().enumerate() {
         measures.extend(compare(&program, folder.path(), &image, plan, number, case)?);

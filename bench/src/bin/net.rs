@@ -4,9 +4,8 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use rustix::thread::{CpuSet, sched_getaffinity};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 use vioduct_bench::attach::program;
-use vioduct_bench::contest::{Plan, duel};
+use vioduct_bench::contest::{Plan, Windows, duel};
 use vioduct_bench::cores::processor;
 use vioduct_bench::packets::circuit::{Circuit, Server, Shape, Vioduct};
 use vioduct_bench::packets::forwarder::Forwarder;
@@ -20,12 +19,8 @@ struct Options {
     /// Print the figures as JSON
     #[arg(long)]
     json: bool,
-    /// Windows per contender
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
-    windows: u32,
-    /// Length of a window in milliseconds
-    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..))]
-    window_ms: u64,
+    #[command(flatten)]
+    windows: Windows,
     /// Only comparisons whose name has these words
     #[arg(long)]
     filter: Option<String>,
@@ -102,7 +97,7 @@ impl Bench {
         Ok(Self {
             program: program::build()?,
             folder: tempfile::tempdir()?,
-            plan: Plan { windows: options.windows, window: Duration::from_millis(options.window_ms) },
+            plan: options.windows.into(),
             processors,
             front: alone(0)?,
             back: alone(1)?,

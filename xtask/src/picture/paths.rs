@@ -27,17 +27,27 @@ impl Lane {
 /// From whom to whom, and by what.
 pub(super) type Step = (Lane, Lane, &'static str);
 
+/// Whether requests leave the guest for the machine's process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Requests {
+    Trap,
+    /// Only what the driver does before and after does.
+    Pass,
+}
+
 /// A data path.
-pub(super) struct Path {
+pub(crate) struct Path {
     /// What the lab's report calls it.
-    pub(super) way: &'static str,
+    pub(crate) way: &'static str,
+    pub(crate) requests: Requests,
     pub(super) title: &'static str,
     pub(super) steps: &'static [Step],
 }
 
-pub(super) const PATHS: [Path; 5] = [
+pub(crate) const PATHS: [Path; 5] = [
     Path {
         way: "in the machine's process, which every access traps into",
+        requests: Requests::Trap,
         title: "emulated registers",
         steps: &[
             (Guest, Kernel, "load or store: exit"),
@@ -48,6 +58,7 @@ pub(super) const PATHS: [Path; 5] = [
     },
     Path {
         way: "in the machine's process, which every notification traps into",
+        requests: Requests::Trap,
         title: "virtio, and the notification traps",
         steps: &[
             (Guest, Kernel, "doorbell: exit"),
@@ -58,6 +69,7 @@ pub(super) const PATHS: [Path; 5] = [
     },
     Path {
         way: "in the machine's process",
+        requests: Requests::Pass,
         title: "virtio, ioeventfd",
         steps: &[
             (Guest, Kernel, "doorbell: a short exit"),
@@ -68,6 +80,7 @@ pub(super) const PATHS: [Path; 5] = [
     },
     Path {
         way: "in another process, over vhost-user",
+        requests: Requests::Pass,
         title: "vhost-user",
         steps: &[
             (Guest, Kernel, "doorbell: a short exit"),
@@ -78,6 +91,7 @@ pub(super) const PATHS: [Path; 5] = [
     },
     Path {
         way: "in the host's kernel, by vhost",
+        requests: Requests::Pass,
         title: "vhost in the kernel",
         steps: &[(Guest, Kernel, "doorbell wakes a worker"), (Kernel, Guest, "interrupt (MSI-X)")],
     },
