@@ -334,9 +334,8 @@ impl<T: Transport, D: Dma + Clone> Block<T, D> {
     /// # Errors
     /// [`RequestError::NeedsReset`] and the like.
     pub fn service(&mut self) -> Result<Events, RequestError> {
-        let interrupts = self.device.transport().take_interrupts();
+        let interrupts = self.device.interrupts()?;
         if interrupts.config {
-            self.device.check()?;
             let negotiated = self.device.negotiated();
             self.geometry = Geometry::read(self.device.transport(), negotiated)?;
         }

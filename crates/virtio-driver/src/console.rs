@@ -175,10 +175,7 @@ impl<T: Transport, D: Dma + Clone> Console<T, D> {
     /// # Errors
     /// [`RequestError::NeedsReset`] and the like.
     pub fn service(&mut self) -> Result<Events, RequestError> {
-        let interrupts = self.device.transport().take_interrupts();
-        if interrupts.config {
-            self.device.check()?;
-        }
+        let interrupts = self.device.interrupts()?;
         let completed = if interrupts.queue { self.receive.drain()? + self.transmit.drain()? } else { 0 };
         Ok(Events { completed, config_changed: interrupts.config })
     }

@@ -3,7 +3,7 @@
 use crate::dma::Dma;
 use crate::error::{InitError, RequestError};
 use crate::lent::DeviceAccess;
-use crate::transport::{RESET_POLLS, Transport, TransportError};
+use crate::transport::{Interrupts, RESET_POLLS, Transport, TransportError};
 use crate::virtqueue::{QueueSetup, Virtqueue};
 use core::fmt;
 use core::hint::spin_loop;
@@ -248,6 +248,16 @@ impl<T: Transport> Device<T, Running> {
     /// The transport, to notify, and to read and write configuration.
     pub fn transport(&mut self) -> &mut T {
         &mut self.held.transport
+    }
+
+    /// Why there was an interrupt. virtio 1.3 §2.1.2: a device that comes to need a reset says so by a configuration change
+    /// notification, so that its health is looked after then.
+    pub(crate) fn interrupts(&mut self) -> Result<Interrupts, RequestError> {
+        let interrupts = self.held.transport.take_interrupts();
+        if interrupts.config {
+            self.check()?;
+        }
+        Ok(interrupts)
     }
 
     /// Whether the device is still running as it was told to.

@@ -270,10 +270,7 @@ impl<T: Transport, D: Dma> Net<T, D> {
     /// # Errors
     /// [`RequestError::NeedsReset`] and the like.
     pub fn service(&mut self) -> Result<Events, RequestError> {
-        let interrupts = self.device.transport().take_interrupts();
-        if interrupts.config {
-            self.device.check()?;
-        }
+        let interrupts = self.device.interrupts()?;
         let mut completed = 0;
         if interrupts.queue {
             for pair in &mut self.pairs {

@@ -351,11 +351,7 @@ impl<D: Dma> RequestQueue<D> {
     /// # Errors
     /// As [`poll`](Self::poll) and [`Device::check`].
     pub fn service<T: Transport>(&mut self, device: &mut Device<T, Running>) -> Result<Events, RequestError> {
-        let interrupts = device.transport().take_interrupts();
-        // virtio 1.3 §2.1.2: a device that comes to need a reset says so by a configuration change notification.
-        if interrupts.config {
-            device.check()?;
-        }
+        let interrupts = device.interrupts()?;
         let completed = if interrupts.queue { self.drain()? } else { 0 };
         Ok(Events { completed, config_changed: interrupts.config })
     }

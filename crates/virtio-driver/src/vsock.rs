@@ -336,10 +336,7 @@ impl<T: Transport, D: Dma + Clone> Vsock<T, D> {
     /// # Errors
     /// [`RequestError::NeedsReset`] and the like.
     pub fn service(&mut self) -> Result<Events, RequestError> {
-        let interrupts = self.device.transport().take_interrupts();
-        if interrupts.config {
-            self.device.check()?;
-        }
+        let interrupts = self.device.interrupts()?;
         let mut completed = 0;
         if interrupts.queue {
             completed = self.receive.drain()? + self.transmit.drain()? + self.events.drain()?;

@@ -280,7 +280,7 @@ impl Connection {
         let (true, Some(stream)) = (wanted, &self.stream) else { return };
         let room = scratch.get_mut(..most).unwrap_or_default();
         match stream.read(room) {
-            Got::Bytes(count) => self.unsent.extend(room.iter().take(count)),
+            Got::Bytes(count) => self.unsent.extend(room.get(..count).unwrap_or_default()),
             Got::Nothing => self.readable = false,
             Got::End => {
                 self.host_shut |= SHUTDOWN_SEND;
