@@ -114,10 +114,11 @@ pub(crate) fn vring_base(format: RingFormat, position: QueuePosition) -> u32 {
 }
 
 /// A packed ring that begins has both wrap counters set (virtio 1.3 §2.8.1), so that its base is 0x8000_8000; but some
-/// front-ends, user-mode Linux's among them, send 0, and DPDK's sends 0x8000. These are also bases of a ring that has gone round once, or any odd
-/// number of times, with nothing or all of it in flight. The ring tells which: the last used descriptor of a round begins in that round, for no chain is longer
-/// than the ring, and there the `USED` bit is set, whether or not the driver has made it available since; in a ring that
-/// begins, it is clear everywhere. The first descriptor alone does not tell: it may be the rest of a chain that went round.
+/// front-ends, user-mode Linux's among them, send 0, and DPDK's sends 0x8000. These are also bases of a ring that has gone
+/// round once, or any odd number of times, with nothing or all of it in flight. The ring tells which: the last used descriptor
+/// of a round begins in that round, for no chain is longer than the ring, and there the `USED` bit is set, whether or not the
+/// driver has made it available since; in a ring that begins, it is clear everywhere. The first descriptor alone does not tell:
+/// it may be the rest of a chain that went round.
 fn is_fresh(layout: &RingLayout, memory: &dyn Memory) -> Result<bool, Refusal> {
     const FLAGS: u64 = 14;
     for place in 0..u64::from(layout.size) {

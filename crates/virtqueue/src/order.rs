@@ -9,7 +9,7 @@ use alloc::vec;
 pub(crate) struct Order {
     slots: Box<[Option<Waiting>]>,
     /// Sequence number of the next buffer to be popped. These are words of their own: two halves of one, written apart and read together,
-    /// cost more than all else that is done for a buffer.
+    /// are waited for (docs/decisions/0003).
     popped: u32,
     /// Sequence number of the next buffer to be used.
     next: u32,

@@ -20,8 +20,8 @@ enum Transport {
 }
 
 /// Attaches what `name[,key=value…]` describes. Beside the device's own options there are `transport=pci|mmio`,
-/// `vhost-user=PATH` for a device that the server there has, and `vhost=…` for one that the kernel serves. `vfio-user=PATH` alone is for the PCI function that the server there has,
-/// whatever that is.
+/// `vhost-user=PATH` for a device that the server there has, and `vhost=…` for one that the kernel serves. `vfio-user=PATH` alone
+/// is for the PCI function that the server there has, whatever that is.
 pub(crate) fn attach(builder: &mut Builder, text: &str) -> Result<(), Failure> {
     if let Some(path) = text.strip_prefix("vfio-user=") {
         return attach_function(builder, Path::new(path));
