@@ -78,20 +78,20 @@ impl Reflector {
         Ok(())
     }
 
-    /// Pops packets, each with a buffer, as many as a turn takes, and has the processor fetch them all while it goes on: one after the
-    /// other, each would be waited for, as the driver's processor has them. What there is no buffer for stays in the queue, but for the
-    /// one packet that was popped to find that out.
+    /// Pops as many buffers as a turn takes, and no more packets than that, and has the processor fetch them all while it goes on: one
+    /// after the other, each would be waited for, as the driver's processor has them. A packet for which there is no buffer stays in the
+    /// queue: one that is stopped loses none.
     fn look_ahead(&mut self, io: &mut Io<'_>) -> Result<(), Fault> {
         let rooms = self.receiver.ahead();
         while rooms.len() < LIMIT {
-            if self.sent.len() <= rooms.len() {
-                let Some(sent) = pop(self.transmit, io)? else { break };
-                mirror::fetch_to_read(&sent);
-                self.sent.push_back(sent);
-            }
             let Some(room) = pop(self.receive, io)? else { break };
             mirror::fetch_to_write(&room);
             rooms.push_back(room);
+        }
+        while self.sent.len() < rooms.len() {
+            let Some(sent) = pop(self.transmit, io)? else { break };
+            mirror::fetch_to_read(&sent);
+            self.sent.push_back(sent);
         }
         Ok(())
     }
