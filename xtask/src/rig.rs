@@ -19,7 +19,8 @@ use crate::Outcome;
 use crate::guest::{self, Kit};
 pub(crate) use command::{Command, Program, Server, Signal};
 use files::Files;
-use machine::{Clock, Ended};
+pub(crate) use machine::Clock;
+use machine::Ended;
 
 /// The command line of `rig`.
 #[derive(Debug, Args)]
@@ -91,7 +92,8 @@ pub(crate) struct Run {
     /// How many processors the host has. With several, QEMU (11.1) sometimes runs an old instruction where another processor has patched it, as
     /// Linux does for KVM while guests' processors come and go: then the host's kernel dies, or a guest.
     pub(crate) processors: u8,
-    clock: Clock,
+    /// What its time follows.
+    pub(crate) clock: Clock,
 }
 
 /// What a command came to.

@@ -35,7 +35,7 @@ const TAIL_LINES: usize = 25;
 
 /// What the machine's time follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Clock {
+pub(crate) enum Clock {
     /// The clock of this machine.
     Real,
     /// The instructions that it has run, a nanosecond for each; its processors take turns.
