@@ -34,7 +34,7 @@ use kit::Guest;
 pub(crate) use kit::Kit;
 use modules::Modules;
 use place::Place;
-pub(crate) use program::vioduct;
+pub(crate) use program::{example, vioduct};
 use tree::Tree;
 
 /// The command line of `guest`.

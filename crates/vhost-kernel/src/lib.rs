@@ -11,7 +11,7 @@
 //! | `unit` | one open device node: memory, rings, start and stop |
 //! | `ring` | one queue as the kernel is told of it |
 //! | `table` | guest memory, by the addresses of this process |
-//! | `log` | pages that the kernel has written |
+//! | `log` | pages that the kernel has written; `examples/dirty_log.rs` has a real kernel prove it |
 //! | `watch` | the thread that hears of errors, and of used buffers where the driver's interrupt is no eventfd |
 //! | [`ioctl`] | the requests by their numbers, for sandboxes |
 //! | `request`, `node` | a request as its bytes, and making it |

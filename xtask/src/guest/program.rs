@@ -32,7 +32,7 @@ pub(super) fn build(place: &Place, found: &Found, checkout: &Path) -> Result<(Pa
     let step = Step { name: "program", title: "the guest's program", inputs };
     let program = place.products(&found.key())?.join(PACKAGE);
     step.run(place, |log| {
-        let (mut command, built) = static_build(place, checkout, PACKAGE)?;
+        let (mut command, built) = static_build(place, checkout, Target::Package(PACKAGE))?;
         log.run(&mut command).context(REMEDY)?;
         copy(&built, &program)
     })?;
@@ -41,17 +41,37 @@ pub(super) fn build(place: &Place, found: &Found, checkout: &Path) -> Result<(Pa
 
 /// Builds `vioduct` so that it needs no library, in a folder of its own; cargo knows whether anything is to do.
 pub(crate) fn vioduct() -> Result<PathBuf> {
+    for_hosts(Target::Package(VIODUCT))
+}
+
+/// The same of an example of a package's.
+pub(crate) fn example(package: &str, name: &str) -> Result<PathBuf> {
+    for_hosts(Target::Example { package, name })
+}
+
+/// What is built.
+#[derive(Debug, Clone, Copy)]
+enum Target<'a> {
+    /// The program that is called as its package is.
+    Package(&'a str),
+    Example {
+        package: &'a str,
+        name: &'a str,
+    },
+}
+
+fn for_hosts(target: Target<'_>) -> Result<PathBuf> {
     let place = Place::of_this_user()?;
     let _lock = place.lock()?;
-    let (mut command, built) = static_build(&place, Workspace::folder()?, VIODUCT)?;
+    let (mut command, built) = static_build(&place, Workspace::folder()?, target)?;
     if !process::succeeds(&mut command)? {
         bail!("the program does not build; {REMEDY}");
     }
     Ok(built)
 }
 
-/// What builds a package's program, and where that will be; the caller holds the kit's lock.
-fn static_build(place: &Place, checkout: &Path, package: &str) -> Result<(Command, PathBuf)> {
+/// What builds a program, and where that will be; the caller holds the kit's lock.
+fn static_build(place: &Place, checkout: &Path, target: Target<'_>) -> Result<(Command, PathBuf)> {
     let build = place.root().join("target");
     let cargo = |task: &str| {
         let mut command = process::cargo(checkout);
@@ -69,6 +89,16 @@ fn static_build(place: &Place, checkout: &Path, package: &str) -> Result<(Comman
         .and_then(|()| std::fs::write(&mark, name.as_bytes()))
         .with_context(|| format!("cannot write {}", mark.display()))?;
     let mut command = cargo("build");
-    command.args(["--package", package]);
-    Ok((command, build.join(TARGET).join("release").join(package)))
+    let folder = build.join(TARGET).join("release");
+    let built = match target {
+        Target::Package(package) => {
+            command.args(["--package", package]);
+            folder.join(package)
+        }
+        Target::Example { package, name } => {
+            command.args(["--package", package, "--example", name]);
+            folder.join("examples").join(name)
+        }
+    };
+    Ok((command, built))
 }

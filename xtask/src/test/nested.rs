@@ -50,7 +50,7 @@ const TOPICS: &[Topic] = &[
     Topic::of("net", net::CHECKS),
     Topic::of("net by others, and its lab", net::COMPARED),
     Topic { processors: 2, ..Topic::of("vhost module", vhost_module::CHECKS) },
-    Topic::of("vhost", vhost::CHECKS),
+    Topic { files: vhost::files, ..Topic::of("vhost", vhost::CHECKS) },
     Topic::of("vsock", vsock::CHECKS),
     Topic { files: refusals::files, ..Topic::of("refusals", refusals::CHECKS) },
     Topic { files: hostile::files, ..Topic::of("hostile", hostile::CHECKS) },

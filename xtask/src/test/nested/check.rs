@@ -48,6 +48,8 @@ enum Command {
     Guest { initramfs: &'static str, lab: &'static str, more: Words },
     /// Nothing: the guests' program runs there itself, with these words.
     Own(Words),
+    /// Nothing: another program runs there, which the first of these words names.
+    Program(Words),
 }
 
 /// First file systems of the kit: with our drivers, with fio and others, and with iperf3 and others.
@@ -85,6 +87,11 @@ impl Check {
         Self { command: Command::Own(words), ..Self::command(name, &[]) }
     }
 
+    /// A program of the host's, or of the topic's files, and its words: it must end with status 0.
+    pub(super) const fn program(name: &'static str, words: Words) -> Self {
+        Self { command: Command::Program(words), ..Self::command(name, &[]) }
+    }
+
     /// `vioduct run` with a guest of the kit in which a lab is done.
     pub(super) const fn guest(name: &'static str, lab: &'static str) -> Self {
         Self { command: Command::Guest { initramfs: DRIVERS, lab, more: &[] }, ..Self::command(name, &[]) }
@@ -110,6 +117,7 @@ impl Check {
         let command = match self.command {
             Command::Plain(_) => Command::Plain(words),
             Command::Own(_) => Command::Own(words),
+            Command::Program(_) => Command::Program(words),
             Command::Guest { initramfs, lab, more: _ } => Command::Guest { initramfs, lab, more: words },
         };
         Self { command, ..self }
@@ -176,9 +184,12 @@ impl Check {
         let program = match self.command {
             Command::Plain(_) | Command::Guest { .. } => Program::Vioduct,
             Command::Own(_) => Program::Guest,
+            Command::Program(_) => Program::Host,
         };
         let words = match self.command {
-            Command::Plain(words) | Command::Own(words) => words.iter().map(|word| placed(word)).collect(),
+            Command::Plain(words) | Command::Own(words) | Command::Program(words) => {
+                words.iter().map(|word| placed(word)).collect()
+            }
             Command::Guest { initramfs, lab, more } => {
                 guest_arguments(initramfs, lab, more).iter().map(|word| placed(word)).collect()
             }

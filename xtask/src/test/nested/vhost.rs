@@ -1,8 +1,11 @@
 //! Devices whose queues the host's kernel serves.
 
-use anyhow::{Result, bail};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
 
 use super::check::Check;
+use crate::guest;
 use crate::rig::{Finished, Signal};
 
 pub(super) const CHECKS: &[Check] = &[
@@ -24,7 +27,25 @@ pub(super) const CHECKS: &[Check] = &[
         .with(&["--device", "virtio-demo,vhost=kernel"])
         .saying(&["first read 0x1333", "wrote 0x3333, read 0x3333"])
         .judged(is_the_kernels),
+    Check::program("every page that the kernel writes is in the memory's log", &["{files}/dirty_log"])
+        .saying(&[
+            "ok: vhost-net, none: all",
+            "ok: vhost-net, EVENT_IDX: all",
+            "ok: vhost-net, bit 15: all",
+            "ok: vhost-net, bit 15 | EVENT_IDX: all",
+            "ok: vhost-demo, none: all",
+            "ok: vhost-demo, EVENT_IDX: all",
+        ])
+        .judged(is_the_kernels),
 ];
+
+/// The program that compares memory with its log.
+pub(super) fn files(folder: &Path) -> Result<()> {
+    const NAME: &str = "dirty_log";
+    let program = guest::example("vioduct-vhost-kernel", NAME)?;
+    std::fs::copy(&program, folder.join(NAME)).context("cannot copy a program")?;
+    Ok(())
+}
 
 /// What the guest says before it has requests in flight without end.
 const IN_FLIGHT: &str = "ok: a bad pointer is EFAULT";
