@@ -62,7 +62,7 @@ pub(crate) fn print_negotiated(driver: &str) -> Result<(), Failure> {
 }
 
 /// A digit for each feature, the first for feature 0.
-fn features_of(text: &str) -> u64 {
+pub(crate) fn features_of(text: &str) -> u64 {
     text.trim()
         .bytes()
         .take(64)

@@ -8,6 +8,8 @@ mod programs;
 
 use std::time::Instant;
 
+use vioduct_spec::Features;
+
 use crate::Failure;
 use crate::lab::End;
 use counters::{Counters, has_link, sent_by};
@@ -92,6 +94,9 @@ impl Card {
     fn set_up(&self) -> Result<(), Failure> {
         run(&Program::of("ip").with(&["addr", "add", &format!("{}.2/24", self.network), "dev", &self.name]))?;
         run(&Program::of("ip").with(&["link", "set", &self.name, "up"]))?;
+        if counters::features(&self.name)?.contains(Features::ACCESS_PLATFORM) {
+            println!("{} has addresses of its platform's", self.name);
+        }
         // The host may be at it still.
         programs::wait("an answer", || Ok(run(&self.ping(1)).is_ok()))
     }

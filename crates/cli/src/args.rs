@@ -103,8 +103,8 @@ pub(crate) struct MachineOptions {
     /// Have the RAM in reserved pages of 2 MiB
     #[arg(long)]
     pub(crate) huge_pages: bool,
-    /// A device: see `vioduct device list`. Beside its own options it takes transport=pci|mmio, and vhost-user=PATH for one that
-    /// a server has; net takes vhost=on and virtio-demo vhost=kernel, to be served by the host's kernel. vfio-user=PATH alone is the PCI function that a server has
+    /// A device: see `vioduct device list`. Beside its own options it takes transport=pci|mmio, platform=on to offer ACCESS_PLATFORM, and
+    /// vhost-user=PATH for one that a server has; net takes vhost=on and virtio-demo vhost=kernel, to be served by the host's kernel. vfio-user=PATH alone is the PCI function that a server has
     #[arg(long, value_name = "DEVICE[,KEY=VALUE]…|vfio-user=PATH")]
     pub(crate) device: Vec<String>,
     /// Whether this process leaves itself only what a machine with these devices needs: system calls (seccomp), and the files named

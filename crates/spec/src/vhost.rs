@@ -71,6 +71,37 @@ pub const VSOCK_SET_GUEST_CID: u32 = request(Direction::Write, 0x60, 8);
 /// `VHOST_VSOCK_SET_RUNNING`: 1 starts the queues, 0 stops them.
 pub const VSOCK_SET_RUNNING: u32 = request(Direction::Write, 0x61, 4);
 
+/// A feature of the interface: messages about translations have the second layout (`VHOST_BACKEND_F_IOTLB_MSG_V2`).
+pub const BACKEND_IOTLB_MSG_V2: u64 = 1 << 1;
+
+/// Messages about translations (`struct vhost_msg_v2`), written to the node and read from it, in this machine's byte order.
+pub mod translation {
+    /// Length of a message in bytes.
+    pub const LEN: usize = 72;
+    /// `u32`: what follows, which is [`KIND`]'s number.
+    pub const TYPE: usize = 0;
+    /// `u64`: the first address, as the driver has it.
+    pub const IOVA: usize = 8;
+    /// `u64`: how many bytes.
+    pub const SIZE: usize = 16;
+    /// `u64`: the same place in this process.
+    pub const USER: usize = 24;
+    /// `u8`: what the device may do there; 3 is to read and to write.
+    pub const PERMISSION: usize = 32;
+    /// `u8`: which of the messages it is.
+    pub const MESSAGE: usize = 33;
+    /// `VHOST_IOTLB_MSG_V2`.
+    pub const KIND: u32 = 2;
+    /// To read and to write (`VHOST_ACCESS_RW`).
+    pub const READ_WRITE: u8 = 3;
+    /// The kernel lacks a translation (`VHOST_IOTLB_MISS`).
+    pub const MISS: u8 = 1;
+    /// This is a translation (`VHOST_IOTLB_UPDATE`).
+    pub const UPDATE: u8 = 2;
+    /// It is one no more (`VHOST_IOTLB_INVALIDATE`).
+    pub const INVALIDATE: u8 = 3;
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

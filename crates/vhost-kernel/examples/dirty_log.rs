@@ -44,9 +44,12 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const USED_INDEX: u64 = 2;
 
 fn main() -> Outcome {
-    for merged in [Features::NONE, MRG_RXBUF] {
-        for notified in [Features::NONE, Features::EVENT_IDX] {
-            packets(merged | notified)?;
+    // Of translated addresses the kernel keeps another account.
+    for translated in [Features::NONE, Features::ACCESS_PLATFORM] {
+        for merged in [Features::NONE, MRG_RXBUF] {
+            for notified in [Features::NONE, Features::EVENT_IDX] {
+                packets(translated | merged | notified)?;
+            }
         }
     }
     requests(Features::NONE)?;
@@ -106,7 +109,8 @@ fn paused<M: DeviceModel>(
     features: Features,
 ) -> Outcome<Device<M>> {
     let nothing = Arc::new(MemoryMap::anonymous(LOG_PAGE_LEN)?);
-    let backend = KernelBackend::of_the_kernels_alone(Inline::new(model), kind, nothing)?;
+    let backend =
+        KernelBackend::of_the_kernels_alone(Inline::new(model).with_access_platform(), kind, nothing)?;
     let mut device = Rig::in_reset(backend)?;
     let memory = device.memory.clone();
     device.endpoint.backend_mut().share(memory);

@@ -50,7 +50,7 @@ struct Kernel {
 }
 
 impl Kernel {
-    fn new(kind: Kind, nodes: Vec<Box<dyn Vhost>>, device: &str) -> Result<Self, Refusal> {
+    fn new(kind: Kind, nodes: Vec<Arc<dyn Vhost>>, device: &str) -> Result<Self, Refusal> {
         let queues_per_unit = kind.queues_per_node();
         let (watcher, units) = (Watcher::spawn(device)?, kind.units(nodes)?);
         Ok(Self { watcher, in_use: units.len(), units, queues_per_unit })
@@ -102,7 +102,7 @@ impl<B: Backend> KernelBackend<B> {
     pub(crate) fn over(
         inner: B,
         kind: Kind,
-        nodes: Result<Vec<Box<dyn Vhost>>, Refusal>,
+        nodes: Result<Vec<Arc<dyn Vhost>>, Refusal>,
         ram: Arc<MemoryMap>,
     ) -> Self {
         let in_its_hands = kind.in_its_hands();
@@ -199,11 +199,15 @@ impl<B: Backend> KernelBackend<B> {
         let Some((unit, place)) = kernel.place(q) else { return Ok(()) };
         unit.keep(place, ring);
         let outcome = unit.set_state(&state).and_then(|()| unit.start(place, areas, &self.ram));
-        let log = unit.log();
-        match (outcome, log) {
-            (Ok(()), Some((log, ram))) => kernel.watcher.add_log(q, log, ram),
-            (Ok(()), None) => {}
-            (Err(refusal), _) => self.fall_back(&refusal)?,
+        if let Err(refusal) = outcome {
+            return self.fall_back(&refusal);
+        }
+        let (log, questions) = (unit.log(), unit.questions());
+        if let Some((log, ram)) = log {
+            kernel.watcher.add_log(q, log, ram);
+        }
+        if let Some(questions) = questions {
+            kernel.watcher.add_questions(q, questions);
         }
         Ok(())
     }

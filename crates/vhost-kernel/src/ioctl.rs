@@ -9,6 +9,8 @@ pub const SET_UP: &[u32] = &[GET_FEATURES, SET_OWNER, NEW_WORKER, ATTACH_VRING_W
 /// What is asked while a driver uses the device, from whichever thread it traps into.
 pub const RUNNING: &[u32] = &[
     SET_FEATURES,
+    GET_BACKEND_FEATURES,
+    SET_BACKEND_FEATURES,
     SET_MEM_TABLE,
     SET_LOG_BASE,
     SET_LOG_FD,

@@ -4,6 +4,7 @@ use crate::node::{Node, Vhost};
 use crate::refusal::Refusal;
 use crate::unit::{Source, Unit};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use vioduct_spec::{Features, net, vhost_demo};
 
 /// A vhost device of the kernel's.
@@ -100,16 +101,16 @@ impl Kind {
     }
 
     /// Opens as many nodes as are needed.
-    pub(crate) fn open(&self) -> Result<Vec<Box<dyn Vhost>>, Refusal> {
+    pub(crate) fn open(&self) -> Result<Vec<Arc<dyn Vhost>>, Refusal> {
         let open = |_| match Node::open(self.node()) {
-            Ok(node) => Ok(Box::new(node) as Box<dyn Vhost>),
+            Ok(node) => Ok(Arc::new(node) as Arc<dyn Vhost>),
             Err(source) => Err(Refusal::open(self.node(), self.remedy(), source)),
         };
         (0..self.nodes()).map(open).collect()
     }
 
     /// Takes open nodes into use.
-    pub(crate) fn units(self, nodes: Vec<Box<dyn Vhost>>) -> Result<Vec<Unit>, Refusal> {
+    pub(crate) fn units(self, nodes: Vec<Arc<dyn Vhost>>) -> Result<Vec<Unit>, Refusal> {
         let (queues, silently) = (self.queues_per_node(), self.silently());
         let sources: Vec<Source> = match self {
             Self::Net { taps, .. } => taps.into_iter().map(Source::Net).collect(),

@@ -12,7 +12,8 @@
 //! | `ring` | one queue as the kernel is told of it |
 //! | `table` | guest memory, by the addresses of this process |
 //! | `log` | pages that the kernel has written; `examples/dirty_log.rs` has a real kernel prove it |
-//! | `watch` | the thread that hears of errors, and of used buffers where the driver's interrupt is no eventfd |
+//! | `translation` | what the kernel is told of the driver's addresses where those are the platform's (`ACCESS_PLATFORM`) |
+//! | `watch` | the thread that hears of errors, of addresses that are none, and of used buffers where the driver's interrupt is no eventfd |
 //! | [`ioctl`] | the requests by their numbers, for sandboxes |
 //! | `request`, `node` | a request as its bytes, and making it |
 //! | [`refusal`] | [`Refusal`]: why the kernel does not serve |
@@ -31,6 +32,7 @@ mod ring;
 mod table;
 #[cfg(test)]
 mod tests;
+mod translation;
 mod unit;
 mod watch;
 

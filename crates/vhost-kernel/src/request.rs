@@ -10,6 +10,9 @@ pub(crate) enum Request<'a> {
     SetOwner,
     GetFeatures,
     SetFeatures(u64),
+    /// Features of the interface.
+    GetBackendFeatures,
+    SetBackendFeatures(u64),
     SetMemTable(&'a [Slot]),
     /// Where the log is, in this process.
     SetLogBase(u64),
@@ -93,6 +96,8 @@ impl Request<'_> {
             Self::SetOwner => vhost::SET_OWNER,
             Self::GetFeatures => vhost::GET_FEATURES,
             Self::SetFeatures(_) => vhost::SET_FEATURES,
+            Self::GetBackendFeatures => vhost::GET_BACKEND_FEATURES,
+            Self::SetBackendFeatures(_) => vhost::SET_BACKEND_FEATURES,
             Self::SetMemTable(_) => vhost::SET_MEM_TABLE,
             Self::SetLogBase(_) => vhost::SET_LOG_BASE,
             Self::SetLogFd(_) => vhost::SET_LOG_FD,
@@ -119,6 +124,7 @@ impl Request<'_> {
         match self {
             Self::SetOwner => "take this process as the device's owner",
             Self::GetFeatures | Self::SetFeatures(_) => "agree on features",
+            Self::GetBackendFeatures | Self::SetBackendFeatures(_) => "agree on messages",
             Self::SetMemTable(_) => "take the guest's memory",
             Self::SetLogBase(_) | Self::SetLogFd(_) => "log what it writes",
             Self::NewWorker | Self::AttachVringWorker { .. } => "give a queue a thread of its own",
@@ -142,10 +148,11 @@ impl Request<'_> {
     pub(crate) fn argument(&self) -> Vec<u8> {
         match *self {
             Self::SetOwner => Vec::new(),
-            Self::GetFeatures => longs(&[0]),
-            Self::SetFeatures(number) | Self::SetLogBase(number) | Self::VsockSetGuestCid(number) => {
-                longs(&[number])
-            }
+            Self::GetFeatures | Self::GetBackendFeatures => longs(&[0]),
+            Self::SetFeatures(number)
+            | Self::SetBackendFeatures(number)
+            | Self::SetLogBase(number)
+            | Self::VsockSetGuestCid(number) => longs(&[number]),
             Self::SetMemTable(slots) => table(slots),
             Self::SetLogFd(event) => words(&[descriptor(Some(event))]),
             Self::NewWorker | Self::DemoGetValue => words(&[0]),
@@ -170,7 +177,9 @@ impl Request<'_> {
             bytes.map_or(0, |bytes| u32::from_ne_bytes(*bytes).into())
         };
         match self {
-            Self::GetFeatures => argument.first_chunk().map_or(0, |bytes| u64::from_ne_bytes(*bytes)),
+            Self::GetFeatures | Self::GetBackendFeatures => {
+                argument.first_chunk().map_or(0, |bytes| u64::from_ne_bytes(*bytes))
+            }
             Self::NewWorker | Self::DemoGetValue => word(0),
             // `struct vhost_vring_state`: the ring, then its base.
             Self::GetVringBase { .. } => word(4),
@@ -221,6 +230,8 @@ mod tests {
             Request::SetOwner,
             Request::GetFeatures,
             Request::SetFeatures(1),
+            Request::GetBackendFeatures,
+            Request::SetBackendFeatures(1),
             Request::SetMemTable(slots),
             Request::SetLogBase(1),
             Request::SetLogFd(event),

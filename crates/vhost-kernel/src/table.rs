@@ -3,14 +3,14 @@
 use crate::refusal::Refusal;
 use crate::request::{Areas, Slot};
 use vioduct_virtio_device::MemoryMap;
-use vioduct_virtqueue::{AreaSizes, IoAddr, Memory, MemoryFault, RingFormat, RingLayout, SetupError};
+use vioduct_virtqueue::{AreaSizes, IoAddr, Memory, MemoryFault, Region, RingFormat, RingLayout, SetupError};
 
 const PAGE_LEN: u64 = 4096;
 
 /// All regions. The kernel takes whole pages.
 pub(crate) fn slots(ram: &MemoryMap) -> Result<Vec<Slot>, Refusal> {
-    let slot = |region: vioduct_virtqueue::Region| {
-        let slot = Slot { guest: region.at.0, len: region.len, user: region.host.as_ptr() as u64 };
+    let slot = |region: Region| {
+        let slot = slot_of(region);
         let whole = [slot.guest, slot.len, slot.user].iter().all(|number| number.is_multiple_of(PAGE_LEN));
         let unsuitable = || {
             let at = region.at;
@@ -19,6 +19,21 @@ pub(crate) fn slots(ram: &MemoryMap) -> Result<Vec<Slot>, Refusal> {
         whole.then_some(slot).ok_or_else(unsuitable)
     };
     ram.regions().map(|(region, _)| slot(region)).collect()
+}
+
+/// The region that has this address.
+pub(crate) fn slot_at(ram: &MemoryMap, at: IoAddr) -> Option<Slot> {
+    ram.region(at).map(slot_of)
+}
+
+fn slot_of(region: Region) -> Slot {
+    Slot { guest: region.at.0, len: region.len, user: region.host.as_ptr() as u64 }
+}
+
+/// Where a split ring's areas are as the driver has them, which is how the kernel wants them where it asks for translations.
+pub(crate) fn areas_of_driver(layout: RingLayout) -> Areas {
+    let RingLayout { size: _, descriptor_area, driver_area, device_area } = layout;
+    Areas { descriptor: descriptor_area.0, driver: driver_area.0, device: device_area.0, log: None }
 }
 
 /// Where a split ring's areas are, each of which must be in one region.

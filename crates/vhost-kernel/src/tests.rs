@@ -4,5 +4,6 @@ mod demo;
 mod fake;
 mod log;
 mod net;
+mod platform;
 mod refusals;
 mod vsock;

@@ -3,12 +3,14 @@
 use crate::log::DirtyLog;
 use crate::node::Vhost;
 use crate::refusal::Refusal;
-use crate::request::{Areas, Request, Running};
+use crate::request::{Areas, Request, Running, Slot};
 use crate::ring::{Progress, Ring};
 use crate::table;
+use crate::translation::Message;
+use crate::watch::Questions;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use vioduct_spec::Features;
+use vioduct_spec::{Features, vhost};
 use vioduct_virtio_device::{MemoryMap, Signal};
 use vioduct_virtqueue::{Memory, RingLayout};
 
@@ -24,8 +26,11 @@ const LOG_ALL: Features = Features::bit(26);
 
 pub(crate) struct Unit {
     /// Closed before what it was told of is gone: fields are dropped in this order.
-    node: Box<dyn Vhost>,
+    node: Arc<dyn Vhost>,
     told: Option<Arc<MemoryMap>>,
+    addresses: Addresses,
+    /// Translations that the kernel has.
+    translations: Vec<Slot>,
     log: Option<Arc<DirtyLog>>,
     source: Source,
     offered: Features,
@@ -38,6 +43,15 @@ pub(crate) struct Unit {
     pub(crate) rings: Vec<Option<Ring>>,
 }
 
+/// What the kernel takes the rings' addresses for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Addresses {
+    /// Those of this process.
+    Process,
+    /// The driver's: from the first one with `ACCESS_PLATFORM` on the kernel asks for translations, whatever the next ones negotiate.
+    Driver,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Logging {
     Off,
@@ -47,7 +61,7 @@ enum Logging {
 impl Unit {
     /// Takes a node into use: nothing else is answered before it has an owner.
     pub(crate) fn new(
-        node: Box<dyn Vhost>,
+        node: Arc<dyn Vhost>,
         source: Source,
         queues: u16,
         silently: Features,
@@ -55,6 +69,8 @@ impl Unit {
         let mut unit = Self {
             node,
             told: None,
+            addresses: Addresses::Process,
+            translations: Vec::new(),
             log: None,
             source,
             offered: Features::NONE,
@@ -92,12 +108,30 @@ impl Unit {
 
     pub(crate) fn set_features(&mut self, negotiated: Features) -> Result<(), Refusal> {
         self.features = negotiated & self.offered | self.silently;
+        if self.features.contains(Features::ACCESS_PLATFORM) && self.addresses == Addresses::Process {
+            self.agree_on_messages()?;
+            self.addresses = Addresses::Driver;
+        }
         self.tell_features()
     }
 
-    fn tell_features(&self) -> Result<(), Refusal> {
+    /// Messages of the first layout differ between programs of 32 and of 64 bits.
+    fn agree_on_messages(&self) -> Result<(), Refusal> {
+        let offered = self.ask(Request::GetBackendFeatures)?;
+        if offered & vhost::BACKEND_IOTLB_MSG_V2 == 0 {
+            return Err(Refusal::Unsuitable("the kernel's vhost lacks IOTLB_MSG_V2".to_owned()));
+        }
+        self.ask(Request::SetBackendFeatures(vhost::BACKEND_IOTLB_MSG_V2)).map(drop)
+    }
+
+    fn tell_features(&mut self) -> Result<(), Refusal> {
         let log = if self.logging == Logging::On { LOG_ALL } else { Features::NONE };
-        self.ask(Request::SetFeatures((self.features | log).0)).map(drop)
+        self.ask(Request::SetFeatures((self.features | log).0))?;
+        if self.features.contains(Features::ACCESS_PLATFORM) {
+            // It has begun a new list.
+            self.translations.clear();
+        }
+        Ok(())
     }
 
     /// A queue is here from now on, whatever the kernel says to it.
@@ -111,6 +145,7 @@ impl Unit {
     pub(crate) fn start(&mut self, ring: u32, areas: Areas, ram: &Arc<MemoryMap>) -> Result<(), Refusal> {
         self.tell_memory(ram)?;
         self.tell_log(ram)?;
+        self.tell_translations(ram)?;
         self.tell_ring(ring, areas)?;
         self.run(ring)
     }
@@ -144,9 +179,30 @@ impl Unit {
         self.tell_features()
     }
 
+    /// All of the memory at once, before a ring runs: the kernel has no need to ask.
+    fn tell_translations(&mut self, ram: &MemoryMap) -> Result<(), Refusal> {
+        if self.addresses == Addresses::Driver && self.translations.is_empty() {
+            for slot in table::slots(ram)? {
+                self.tell(Message::Update(slot))?;
+                self.translations.push(slot);
+            }
+        }
+        Ok(())
+    }
+
+    /// No ring is the kernel's any more: it has no business with the memory.
+    fn end_translations(&mut self) -> Result<(), Refusal> {
+        let told = std::mem::take(&mut self.translations);
+        told.into_iter().try_for_each(|slot| self.tell(Message::Invalidate(slot)))
+    }
+
     fn tell_ring(&self, ring: u32, areas: Areas) -> Result<(), Refusal> {
         let Some(Some(queue)) = self.rings.get(ring as usize) else { return Ok(()) };
         let RingLayout { size, device_area, .. } = queue.layout;
+        let areas = match self.addresses {
+            Addresses::Process => areas,
+            Addresses::Driver => table::areas_of_driver(queue.layout),
+        };
         let log = (self.logging == Logging::On).then_some(device_area.0);
         self.ask(Request::SetVringNum { ring, size })?;
         self.ask(Request::SetVringBase { ring, base: queue.position.available.index })?;
@@ -187,6 +243,9 @@ impl Unit {
         let mut queue = self.rings.get_mut(ring as usize).and_then(Option::take);
         if let (Some(queue), Some(base)) = (&mut queue, base) {
             queue.stopped_at(base);
+        }
+        if self.rings.iter().all(Option::is_none) {
+            self.end_translations()?;
         }
         Ok(queue)
     }
@@ -244,6 +303,17 @@ impl Unit {
     /// What the kernel logs to, and of which memory.
     pub(crate) fn log(&self) -> Option<(Arc<DirtyLog>, Arc<MemoryMap>)> {
         self.log.clone().zip(self.told.clone())
+    }
+
+    /// The kernel's questions for translations; `None` if it has none.
+    pub(crate) fn questions(&self) -> Option<Questions> {
+        let told = self.told.clone().filter(|_| self.addresses == Addresses::Driver);
+        told.map(|ram| Questions { node: self.node.clone(), ram, log: self.log.clone() })
+    }
+
+    fn tell(&self, message: Message) -> Result<(), Refusal> {
+        let action = "take translations of the driver's addresses";
+        self.node.tell(message).map_err(|source| Refusal::Request { action, source })
     }
 
     fn ask(&self, request: Request<'_>) -> Result<u64, Refusal> {

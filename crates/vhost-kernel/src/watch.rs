@@ -1,13 +1,18 @@
 //! [`Watcher`]: the thread that hears what the kernel says of queues beside what goes to the guest.
 
 use crate::log::DirtyLog;
+use crate::node::Vhost;
 use crate::refusal::Refusal;
 use crate::ring::Ring;
+use crate::table;
+use crate::translation::Message;
 use rustix::event::{PollFd, PollFlags, poll};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use vioduct_virtio_device::{EventFd, HostEvents, MemoryMap, Signal};
+use vioduct_virtqueue::IoAddr;
 
 /// It ends when this is dropped.
 pub(crate) struct Watcher {
@@ -28,19 +33,37 @@ struct Heard {
     ears: Vec<Ear>,
 }
 
-/// An event of the kernel's.
+/// Something of the kernel's that is listened to.
 struct Ear {
     /// The queue that it is about.
     queue: u16,
-    event: Arc<EventFd>,
-    meaning: Meaning,
+    source: Source,
+    health: Health,
 }
 
+#[derive(Clone)]
+enum Source {
+    /// Signalled by the kernel.
+    Event(Arc<EventFd>, Meaning),
+    /// The kernel asks for translations.
+    Questions(Questions),
+}
+
+/// A node that asks for translations, with all that it was told of: it is closed before that is gone, as fields are dropped in this order.
+#[derive(Clone)]
+pub(crate) struct Questions {
+    pub(crate) node: Arc<dyn Vhost>,
+    pub(crate) ram: Arc<MemoryMap>,
+    #[expect(dead_code, reason = "held until the node is closed")]
+    pub(crate) log: Option<Arc<DirtyLog>>,
+}
+
+#[derive(Clone)]
 enum Meaning {
     /// Buffers are used, and the driver is to be told.
     Used(Arc<dyn Signal>),
     /// The queue is broken.
-    Error(Health),
+    Error,
     /// Memory was written.
     Written(Arc<DirtyLog>, Arc<MemoryMap>),
 }
@@ -53,21 +76,63 @@ pub(crate) enum Health {
 }
 
 impl Ear {
+    fn new(queue: u16, source: Source) -> Self {
+        Self { queue, source, health: Health::Good }
+    }
+
     fn listen(&mut self, events: Option<&dyn HostEvents>) {
-        if self.event.take() == 0 {
-            return;
+        let Some(trouble) = self.source.hear(self.queue) else { return };
+        self.health = Health::Failed;
+        if let Some(events) = events {
+            events.needs_reset(&trouble);
         }
-        match &mut self.meaning {
-            Meaning::Used(call) => call.signal(),
-            Meaning::Written(log, ram) => log.collect(ram),
-            Meaning::Error(health) => {
-                *health = Health::Failed;
-                if let Some(events) = events {
-                    let queue = self.queue;
-                    events.needs_reset(&format_args!("the kernel's vhost reports an error of queue {queue}"));
-                }
+    }
+}
+
+impl Source {
+    /// Does what is to be done; what is wrong with the queue, if anything.
+    fn hear(&self, queue: u16) -> Option<String> {
+        match self {
+            Self::Event(event, _) if event.take() == 0 => None,
+            Self::Event(_, Meaning::Used(call)) => {
+                call.signal();
+                None
+            }
+            Self::Event(_, Meaning::Written(log, ram)) => {
+                log.collect(ram);
+                None
+            }
+            Self::Event(_, Meaning::Error) => {
+                Some(format!("the kernel's vhost reports an error of queue {queue}"))
+            }
+            Self::Questions(questions) => questions.answer(),
+        }
+    }
+}
+
+impl AsFd for Source {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Event(event, _) => event.as_fd(),
+            Self::Questions(questions) => questions.node.misses(),
+        }
+    }
+}
+
+impl Questions {
+    /// All memory is known to the kernel before a queue runs: it asks for what is none, and would wait for ever.
+    fn answer(&self) -> Option<String> {
+        let Self { node, ram, .. } = self;
+        while let Ok(Some(at)) = node.missed() {
+            let slot = table::slot_at(ram, IoAddr(at));
+            let told = slot.is_some_and(|slot| node.tell(Message::Update(slot)).is_ok());
+            if !told {
+                return Some(format!(
+                    "the driver gives the kernel's vhost an address that is not the guest's: {at:#x}"
+                ));
             }
         }
+        None
     }
 }
 
@@ -93,19 +158,24 @@ impl Watcher {
     /// Listens to a queue's events, before the kernel has it.
     pub(crate) fn add(&self, queue: u16, ring: &Ring) {
         let mut heard = self.shared.heard();
-        let error = Meaning::Error(Health::Good);
-        heard.ears.push(Ear { queue, event: ring.error.clone(), meaning: error });
+        let listen = |event: &Arc<EventFd>, meaning| Ear::new(queue, Source::Event(event.clone(), meaning));
+        heard.ears.push(listen(&ring.error, Meaning::Error));
         if ring.call.eventfd().is_none() {
-            let used = Meaning::Used(ring.call.clone());
-            heard.ears.push(Ear { queue, event: ring.heard.clone(), meaning: used });
+            heard.ears.push(listen(&ring.heard, Meaning::Used(ring.call.clone())));
         }
         self.shared.bell.signal();
     }
 
     /// Listens to what is written for a queue, with whatever else shares its log.
     pub(crate) fn add_log(&self, queue: u16, log: Arc<DirtyLog>, ram: Arc<MemoryMap>) {
-        let event = log.event.clone();
-        self.shared.heard().ears.push(Ear { queue, event, meaning: Meaning::Written(log, ram) });
+        let source = Source::Event(log.event.clone(), Meaning::Written(log, ram));
+        self.shared.heard().ears.push(Ear::new(queue, source));
+        self.shared.bell.signal();
+    }
+
+    /// Answers the kernel's questions for translations while it has a queue.
+    pub(crate) fn add_questions(&self, queue: u16, questions: Questions) {
+        self.shared.heard().ears.push(Ear::new(queue, Source::Questions(questions)));
         self.shared.bell.signal();
     }
 
@@ -116,7 +186,7 @@ impl Watcher {
         let mut health = Health::Good;
         for mut ear in ears.extract_if(.., |ear| ear.queue == queue) {
             ear.listen(events.as_deref());
-            if let Meaning::Error(Health::Failed) = ear.meaning {
+            if ear.health == Health::Failed {
                 health = Health::Failed;
             }
         }
@@ -127,9 +197,9 @@ impl Watcher {
 
 impl Shared {
     fn turn(&self) {
-        let events: Vec<_> = self.heard().ears.iter().map(|ear| ear.event.clone()).collect();
+        let sources: Vec<_> = self.heard().ears.iter().map(|ear| ear.source.clone()).collect();
         let mut fds = vec![PollFd::new(&self.bell, PollFlags::IN)];
-        fds.extend(events.iter().map(|event| PollFd::new(&**event, PollFlags::IN)));
+        fds.extend(sources.iter().map(|source| PollFd::new(source, PollFlags::IN)));
         // An interruption is a look more.
         let _ = poll(&mut fds, None);
         let _ = self.bell.take();

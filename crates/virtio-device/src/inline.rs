@@ -67,6 +67,14 @@ impl<M: DeviceModel> Inline<M> {
         self
     }
 
+    /// Offers `ACCESS_PLATFORM`, too (virtio 1.3 §6): the driver is to use the addresses that its platform has for the device, which are
+    /// those of the memory that this is [connected](Backend::connect) to.
+    #[must_use]
+    pub fn with_access_platform(mut self) -> Self {
+        self.serving.offer_access_platform();
+        self
+    }
+
     /// Lets a wake take on this much; effective from the next negotiation.
     #[must_use]
     pub fn with_budget(mut self, budget: Budget) -> Self {

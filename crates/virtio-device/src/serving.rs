@@ -36,6 +36,11 @@ impl<M: DeviceModel> Serving<M> {
         self.offered = self.offered & allowed;
     }
 
+    /// Of no consequence here: the addresses that the platform gives drivers are those that the memory is known by.
+    pub(crate) fn offer_access_platform(&mut self) {
+        self.offered |= Features::ACCESS_PLATFORM;
+    }
+
     pub(crate) fn features(&self) -> Features {
         self.offered
     }

@@ -76,6 +76,14 @@ impl<M: DeviceModel> Workers<M> {
         self
     }
 
+    /// Offers `ACCESS_PLATFORM`, too (virtio 1.3 §6): the driver is to use the addresses that its platform has for the device, which are
+    /// those of the memory that this is [connected](Backend::connect) to.
+    #[must_use]
+    pub fn with_access_platform(mut self) -> Self {
+        self.serving.offer_access_platform();
+        self
+    }
+
     /// The model, for what it offers beside [`DeviceModel`].
     pub fn model(&self) -> &M {
         &self.serving.model

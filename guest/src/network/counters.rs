@@ -5,6 +5,8 @@ use std::path::Path;
 
 use super::programs::{Program, run};
 use crate::Failure;
+use crate::bus::features_of;
+use vioduct_spec::Features;
 
 const CARDS: &str = "/sys/class/net";
 
@@ -51,6 +53,14 @@ pub(super) fn exists(card: &str) -> bool {
 
 pub(super) fn has_link(card: &str) -> bool {
     number(&Path::new(CARDS).join(card).join("carrier")) == Ok(1)
+}
+
+/// The features that its driver and the device agreed on.
+pub(super) fn features(card: &str) -> Result<Features, Failure> {
+    let path = Path::new(CARDS).join(card).join("device/features");
+    let text = fs::read_to_string(&path);
+    let text = text.map_err(|error| Failure::Lab(format!("cannot read {}: {error}", path.display())))?;
+    Ok(Features(features_of(&text)))
 }
 
 /// How often the device was told of packets to send in this pair of queues.

@@ -1,6 +1,6 @@
 //! What `--device` says, and the device that follows from it.
 
-use super::kernel_vhost::{self, Otherwise};
+use super::kernel_vhost::{self, Otherwise, Vhost};
 use crate::Failure;
 use crate::nearest::unknown;
 use crate::registry::{self, Make};
@@ -10,7 +10,10 @@ use vioduct_machine::Builder;
 use vioduct_vfio_user::RemoteFunction;
 use vioduct_vhost_kernel::KernelBackend;
 use vioduct_vhost_user::{Frontend, Patience, SharedRegion};
-use vioduct_virtio_device::{Backend, DeviceModel, Workers};
+use vioduct_virtio_device::{Backend, DeviceModel, Options, Workers};
+
+/// A device that this process serves.
+type Served = Workers<Box<dyn DeviceModel>>;
 
 /// How a virtio device is attached to the machine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -19,9 +22,18 @@ enum Transport {
     Mmio,
 }
 
+/// Whose addresses the guest's driver is to use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Addresses {
+    /// The guest's.
+    Guest,
+    /// Those that its platform has for the device (`ACCESS_PLATFORM`): the same ones here, for there is no IOMMU.
+    Platform,
+}
+
 /// Attaches what `name[,key=value…]` describes. Beside the device's own options there are `transport=pci|mmio`,
-/// `vhost-user=PATH` for a device that the server there has, and `vhost=…` for one that the kernel serves. `vfio-user=PATH` alone
-/// is for the PCI function that the server there has, whatever that is.
+/// `vhost-user=PATH` for a device that the server there has, `vhost=…` for one that the kernel serves, and `platform=on` to offer
+/// `ACCESS_PLATFORM`. `vfio-user=PATH` alone is for the PCI function that the server there has, whatever that is.
 pub(crate) fn attach(builder: &mut Builder, text: &str) -> Result<(), Failure> {
     if let Some(path) = text.strip_prefix("vfio-user=") {
         return attach_function(builder, Path::new(path));
@@ -50,19 +62,19 @@ pub(crate) fn attach(builder: &mut Builder, text: &str) -> Result<(), Failure> {
                 Some("mmio") => Transport::Mmio,
                 Some(other) => return Err(Failure::Usage(unknown("transport", other, ["pci", "mmio"]))),
             };
+            let words = [("on", Addresses::Platform), ("off", Addresses::Guest)];
+            let addresses = options.choice("platform", &words).map_err(usage)?.unwrap_or(Addresses::Guest);
+            if server.is_none() {
+                // A server's device does not have it: it would have to ask for translations.
+                options.take("platform");
+            }
             let attached = match (server, kernel) {
                 (None, None) => {
                     let model = make(&options).map_err(usage)?;
-                    place(builder, transport, device.name, Workers::new(model))
+                    place(builder, transport, device.name, workers(model, addresses))
                 }
                 (None, Some(vhost)) => {
-                    let (model, kind) = (vhost.make)(&options).map_err(usage)?;
-                    let (inner, ram) = (Workers::new(model), builder.ram().clone());
-                    let kernel = match vhost.otherwise {
-                        Otherwise::Process => KernelBackend::new(inner, kind, ram),
-                        Otherwise::Nobody(remedy) => KernelBackend::of_the_kernels_alone(inner, kind, ram)
-                            .map_err(|why| Failure::Failed(format!("{}: {why}; {remedy}", device.name)))?,
-                    };
+                    let kernel = by_the_kernel(builder, vhost, &options, addresses)?;
                     place(builder, transport, device.name, kernel)
                 }
                 (Some(_), Some(_)) => {
@@ -77,6 +89,29 @@ pub(crate) fn attach(builder: &mut Builder, text: &str) -> Result<(), Failure> {
             };
             attached.map_err(failed)
         }
+    }
+}
+
+/// A device that the kernel serves, or this process, as far as it can.
+fn by_the_kernel(
+    builder: &Builder,
+    vhost: &Vhost,
+    options: &Options,
+    addresses: Addresses,
+) -> Result<KernelBackend<Served>, Failure> {
+    let (model, kind) = (vhost.make)(options).map_err(|error| Failure::Usage(error.to_string()))?;
+    let (inner, ram) = (workers(model, addresses), builder.ram().clone());
+    match vhost.otherwise {
+        Otherwise::Process => Ok(KernelBackend::new(inner, kind, ram)),
+        Otherwise::Nobody(remedy) => KernelBackend::of_the_kernels_alone(inner, kind, ram)
+            .map_err(|why| Failure::Failed(format!("{}: {why}; {remedy}", options.name()))),
+    }
+}
+
+fn workers(model: Box<dyn DeviceModel>, addresses: Addresses) -> Served {
+    match addresses {
+        Addresses::Guest => Workers::new(model),
+        Addresses::Platform => Workers::new(model).with_access_platform(),
     }
 }
 

@@ -4,14 +4,16 @@ use crate::backend::KernelBackend;
 use crate::kind::Kind;
 use crate::node::Vhost;
 use crate::request::{Areas, Request};
+use crate::translation::Message;
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex};
+use vioduct_spec::vhost::BACKEND_IOTLB_MSG_V2;
 use vioduct_spec::{Features, Status};
 use vioduct_virtio_demo::VirtioDemo;
 use vioduct_virtio_device::rig::Rig;
 use vioduct_virtio_device::{
-    DeviceInfo, DeviceModel, EventFd, Fault, Handlers, Inline, Io, MemoryMap, QueueHandler, Wake,
+    DeviceInfo, DeviceModel, EventFd, Fault, Handlers, Inline, Io, MemoryMap, QueueHandler, Signal, Wake,
 };
 
 /// What Linux's vhost offers of the reserved features, legacy bits and logging included.
@@ -40,6 +42,13 @@ pub(super) struct State {
     /// Of the rings that were given last.
     pub(super) errors: Vec<EventFd>,
     pub(super) calls: Vec<EventFd>,
+    /// Of the ring that was given last.
+    pub(super) areas: Areas,
+    /// Features of the interface.
+    pub(super) interface: u64,
+    /// Addresses that have no translation, and what is signalled then.
+    missed: Vec<u64>,
+    bell: EventFd,
 }
 
 impl Fake {
@@ -53,6 +62,10 @@ impl Fake {
             log: 0,
             errors: Vec::new(),
             calls: Vec::new(),
+            areas: Areas { descriptor: 0, driver: 0, device: 0, log: None },
+            interface: BACKEND_IOTLB_MSG_V2,
+            missed: Vec::new(),
+            bell: EventFd::new().unwrap(),
         })))
     }
 
@@ -70,12 +83,20 @@ impl Fake {
         self.state().refuses = requests.to_vec();
     }
 
-    fn node(&self) -> Box<dyn Vhost> {
-        Box::new(FakeNode(self.clone()))
+    /// Has no translation for an address.
+    pub(super) fn miss(&self, at: u64) {
+        let mut state = self.state();
+        state.missed.push(at);
+        state.bell.signal();
+    }
+
+    pub(super) fn node(&self) -> Arc<dyn Vhost> {
+        let bell = self.state().bell.as_fd().try_clone_to_owned().unwrap();
+        Arc::new(FakeNode(self.clone(), bell))
     }
 }
 
-struct FakeNode(Fake);
+struct FakeNode(Fake, OwnedFd);
 
 impl Drop for FakeNode {
     fn drop(&mut self) {
@@ -105,6 +126,10 @@ impl Vhost for FakeNode {
                 state.log = address;
                 0
             }
+            Request::SetVringAddr { areas, .. } => {
+                state.areas = areas;
+                0
+            }
             Request::SetVringErr { event, .. } => {
                 state.errors.push(same(event));
                 0
@@ -113,8 +138,30 @@ impl Vhost for FakeNode {
                 state.calls.push(same(event));
                 0
             }
+            Request::GetBackendFeatures => state.interface,
             _ => 0,
         })
+    }
+
+    fn tell(&self, message: Message) -> io::Result<()> {
+        let mut state = self.0.state();
+        let words = match message {
+            Message::Update(slot) => format!("Update {:#x}+{:#x}", slot.guest, slot.len),
+            Message::Invalidate(slot) => format!("Invalidate {:#x}+{:#x}", slot.guest, slot.len),
+        };
+        let refused = state.refuses.iter().any(|refused| words.starts_with(refused));
+        state.asked.push(words);
+        if refused { Err(io::Error::from_raw_os_error(libc::EFAULT)) } else { Ok(()) }
+    }
+
+    fn missed(&self) -> io::Result<Option<u64>> {
+        let mut state = self.0.state();
+        let _ = state.bell.take();
+        Ok(state.missed.pop())
+    }
+
+    fn misses(&self) -> BorrowedFd<'_> {
+        self.1.as_fd()
     }
 }
 

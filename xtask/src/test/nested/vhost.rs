@@ -33,6 +33,10 @@ pub(super) const CHECKS: &[Check] = &[
             "ok: vhost-net, EVENT_IDX: all",
             "ok: vhost-net, bit 15: all",
             "ok: vhost-net, bit 15 | EVENT_IDX: all",
+            "ok: vhost-net, ACCESS_PLATFORM: all",
+            "ok: vhost-net, EVENT_IDX | ACCESS_PLATFORM: all",
+            "ok: vhost-net, bit 15 | ACCESS_PLATFORM: all",
+            "ok: vhost-net, bit 15 | EVENT_IDX | ACCESS_PLATFORM: all",
             "ok: vhost-demo, none: all",
             "ok: vhost-demo, EVENT_IDX: all",
         ])
