@@ -30,6 +30,8 @@ pub(crate) enum Lab {
     /// The host stops the device when it is told, and lets it go on.
     InterruptedWait,
     VhostChecks(vhost_checks::Part),
+    /// A host loses its vhost-net, as if that were not loaded.
+    NoVhostNet,
     Sockets(sockets::Part),
 }
 
@@ -42,6 +44,7 @@ pub(crate) enum End {
 }
 
 const DEMO_DRIVER: &str = "vioduct_virtio_demo";
+const VHOST_NET: &str = "/dev/vhost-net";
 const TEST_DRIVER: &str = "vioduct_virtio_test";
 /// Writes by which costs are measured.
 const WRITES: u32 = 1_000;
@@ -76,6 +79,7 @@ impl Lab {
             ["vhost-checks", "stranger"] => Ok(Self::VhostChecks(vhost_checks::Part::Stranger)),
             ["vhost-checks", "storm"] => Ok(Self::VhostChecks(vhost_checks::Part::Storm)),
             ["vhost-checks", "victim"] => Ok(Self::VhostChecks(vhost_checks::Part::Victim)),
+            ["no-vhost-net"] => Ok(Self::NoVhostNet),
             ["sockets", side, amount] => {
                 let part = sockets::Part::parse(side, amount).map(Self::Sockets);
                 part.ok_or_else(|| Failure::Usage("sockets takes a side, and an amount in MiB".into()))
@@ -111,6 +115,8 @@ impl Lab {
             Self::Entropy => entropy::run(),
             Self::DriverChecks(driver) => driver_checks::run(driver),
             Self::VhostChecks(part) => vhost_checks::run(part),
+            Self::NoVhostNet => std::fs::remove_file(VHOST_NET)
+                .map_err(|error| Failure::Lab(format!("cannot remove {VHOST_NET}: {error}"))),
             Self::Sockets(part) => sockets::run(part),
             Self::InterruptedWait => driver_checks::interrupted_wait(driver_checks::VIRTIO_DEMO),
         }

@@ -27,6 +27,8 @@ pub(crate) struct Network {
 enum Part {
     /// With so many pairs of queues.
     Traffic { pairs: u8 },
+    /// The same with one, after packets of one length, in both directions, that somebody counts.
+    Counted,
     /// The host deletes the interfaces once they are under load.
     Unplugged,
 }
@@ -40,7 +42,7 @@ const DISTANCE: &str = "0.01";
 const LOAD: u64 = 100;
 
 impl Network {
-    /// Reads `A.B.C PAIRS`, after which the guest may `restart`, or `A.B.C unplugged`.
+    /// Reads `A.B.C PAIRS`, after which the guest may `restart`, or `A.B.C counted`, or `A.B.C unplugged`.
     pub(crate) fn parse(words: &[&str]) -> Option<Self> {
         let (first, part, end) = match words {
             [first, part] => (first, part, End::PowerOff),
@@ -50,6 +52,7 @@ impl Network {
         let mut numbers = first.split('.').map(|number| number.parse().ok());
         let first = [numbers.next()??, numbers.next()??, numbers.next()??];
         let part = match *part {
+            "counted" => Part::Counted,
             "unplugged" => Part::Unplugged,
             pairs => Part::Traffic { pairs: pairs.parse().ok().filter(|pairs| *pairs > 0)? },
         };
@@ -64,7 +67,15 @@ impl Network {
         for card in &cards {
             card.set_up()?;
             match self.part {
-                Part::Traffic { pairs } => card.traffic(pairs)?,
+                Part::Traffic { pairs } => {
+                    card.spread(pairs)?;
+                    card.traffic(pairs, &Counters::read(&card.name)?)?;
+                }
+                Part::Counted => {
+                    let before = Counters::read(&card.name)?;
+                    card.packets(&before)?;
+                    card.traffic(1, &before)?;
+                }
                 Part::Unplugged => card.be_unplugged()?,
             }
         }
@@ -76,7 +87,7 @@ impl Network {
         let [a, b, c] = self.first;
         let network = format!("{a}.{b}.{}", c.checked_add(number)?);
         let port = match self.part {
-            Part::Traffic { .. } => PORT,
+            Part::Traffic { .. } | Part::Counted => PORT,
             Part::Unplugged => PORT + u16::from(number),
         };
         counters::exists(&name).then(|| Card { host: format!("{network}.1"), name, network, port })
@@ -101,25 +112,38 @@ impl Card {
         programs::wait("an answer", || Ok(run(&self.ping(1)).is_ok()))
     }
 
-    /// Prints what it came to, in a line that programs read, too.
-    fn traffic(&self, pairs: u8) -> Result<(), Failure> {
+    fn spread(&self, pairs: u8) -> Result<(), Failure> {
         if pairs > 1 {
             run(&Program::of("ethtool").with(&["-L", &self.name, "combined", &pairs.to_string()]))?;
             self.use_every_pair(pairs)?;
         }
-        let before = Counters::read(&self.name)?;
+        Ok(())
+    }
+
+    /// Prints what it came to since `before`, in a line that programs read, too.
+    fn traffic(&self, pairs: u8, before: &Counters) -> Result<(), Failure> {
         let start = Instant::now();
         let ping_ns = programs::average_ns(&run(&self.ping(PINGS))?)?;
         let to_host = self.iperf(pairs).run()?;
         let from_host = self.iperf(pairs).with("-R").run()?;
         let took = start.elapsed();
-        let Counters { packets, bytes, kicks, interrupts } = Counters::read(&self.name)?.since(&before);
+        let Counters { packets, bytes, kicks, interrupts } = Counters::read(&self.name)?.since(before);
         println!(
             "network card={} packets={packets} bytes={bytes} kicks={kicks} interrupts={interrupts} ping_ns={ping_ns} \
              to_host_kbits={to_host} from_host_kbits={from_host} elapsed_ms={}",
             self.name,
             took.as_millis(),
         );
+        Ok(())
+    }
+
+    /// As many packets each way as go; those that the host's interface has no room for are not counted.
+    fn packets(&self, before: &Counters) -> Result<(), Failure> {
+        println!("network load card={}", self.name);
+        self.iperf(1).packets()?;
+        self.iperf(1).with("-R").packets()?;
+        let packets = Counters::read(&self.name)?.since(before).packets;
+        println!("network loaded card={} packets={packets}", self.name);
         Ok(())
     }
 
@@ -165,6 +189,7 @@ mod tests {
         let network = |part| Some(Network { first: [198, 18, 0], part, end: End::PowerOff });
         assert_eq!(Network::parse(&["198.18.0", "2"]), network(Part::Traffic { pairs: 2 }));
         assert_eq!(Network::parse(&["198.18.0", "unplugged"]), network(Part::Unplugged));
+        assert_eq!(Network::parse(&["198.18.0", "counted"]), network(Part::Counted));
         let again = Network::parse(&["198.18.0", "1", "restart"]).map(|network| network.end);
         assert_eq!(again, Some(End::Restart));
         for wrong in [&["198.18.0"][..], &["198.18", "1"], &["198.18.0.1", "1"], &["198.18.0", "0"], &[]] {

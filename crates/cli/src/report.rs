@@ -55,6 +55,9 @@ pub(crate) struct Carried {
     pub(crate) from_host_kbits: Option<u64>,
     /// A ping's round trip, on average.
     pub(crate) ping_ns: Option<u64>,
+    /// Processor time of the threads that serve the queues, for a packet of 1,400 bytes of payload: not of the guest and its exits, nor of
+    /// whoever has the packets then.
+    pub(crate) server_ns_per_packet: Option<u64>,
 }
 
 impl Cost {
@@ -209,6 +212,7 @@ const PACKETS: &[Column] = &[
     ("interrupts/packet", |cost| cost.per_operation(cost.interrupts?)),
     ("copies out", |cost| Some(cost.carried.as_ref()?.copies_sent.to_string())),
     ("copies in", |cost| Some(cost.carried.as_ref()?.copies_received.to_string())),
+    ("server CPU/packet", |cost| nanoseconds(cost.carried.as_ref()?.server_ns_per_packet)),
     ("to host", |cost| megabits(cost.carried.as_ref()?.to_host_kbits)),
     ("from host", |cost| megabits(cost.carried.as_ref()?.from_host_kbits)),
     ("ping", |cost| nanoseconds(cost.carried.as_ref()?.ping_ns)),

@@ -15,6 +15,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(5);
 /// How long iperf3 sends.
 const SECONDS: &str = "1";
+/// What each packet carries of UDP's, in bytes.
+const PAYLOAD_LEN: &str = "1400";
 /// An iperf3 has not always done with one client when the next one comes.
 const TRIES: u32 = 5;
 
@@ -130,18 +132,17 @@ impl Iperf {
     /// What the receiver has had, in kbit/s.
     pub(super) fn run(self) -> Result<u64, Failure> {
         let program = self.program.with(&["-t", SECONDS]);
-        let mut tries = 1;
-        let said = loop {
-            match run(&program) {
-                Err(Failure::Lab(why)) if why.contains("server is busy") && tries < TRIES => tries += 1,
-                outcome => break outcome?,
-            }
-            sleep(Duration::from_millis(200));
-        };
+        let said = run_when_free(&program)?;
         match received_kbits(&said, self.streams) {
             Some(kbits @ 1..) => Ok(kbits),
             _ => Err(program.failed(format!("nothing was received: {said}"))),
         }
+    }
+
+    /// Sends packets of UDP, as fast as it can.
+    pub(super) fn packets(self) -> Result<(), Failure> {
+        let words = ["-u", "-b", "0", "-l", PAYLOAD_LEN, "-t", SECONDS];
+        run_when_free(&self.program.with(&words)).map(drop)
     }
 
     /// Lets it send until it is ended.
@@ -149,6 +150,18 @@ impl Iperf {
         let program = self.program.with(&["-t", "600"]);
         let child = program.command().stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         Ok(Load(child.map_err(|error| program.failed(error))?))
+    }
+}
+
+/// Runs a client once the server has time for it.
+fn run_when_free(client: &Program) -> Result<String, Failure> {
+    let mut tries = 1;
+    loop {
+        match run(client) {
+            Err(Failure::Lab(why)) if why.contains("server is busy") && tries < TRIES => tries += 1,
+            outcome => return outcome,
+        }
+        sleep(Duration::from_millis(200));
     }
 }
 

@@ -11,6 +11,10 @@ pub(super) enum Line<'l> {
     Cost(GuestCost),
     /// What a network card has carried, as the program has measured it.
     Network(NetworkCost),
+    /// Packets begin to go over a card.
+    Load,
+    /// So many have.
+    Loaded(Load),
     /// The features that driver and device agreed on.
     Negotiated(u64),
     /// The kernel says that something in it is broken.
@@ -28,6 +32,14 @@ pub(super) struct GuestCost {
     pub(super) median_ns: u64,
     pub(super) p99_ns: u64,
     pub(super) per_operation_ns: u64,
+}
+
+/// Packets that have gone over a card, of one length.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Load {
+    /// The guest's name for it.
+    pub(super) card: String,
+    pub(super) packets: u64,
 }
 
 /// What one network card has carried.
@@ -68,14 +80,26 @@ impl<'l> Line<'l> {
         }
         let status = own.and_then(|words| words.strip_prefix("exit status ")?.parse().ok());
         let negotiated = text.strip_prefix("negotiated 0x").and_then(|hex| u64::from_str_radix(hex, 16).ok());
-        if let Some(network) = NetworkCost::parse(text) {
-            return Self::Network(network);
+        if let Some(words) = text.strip_prefix("network ") {
+            return Self::of_network(words).unwrap_or(Self::Program(text));
         }
         match (status, negotiated, GuestCost::parse(text)) {
             (Some(status), ..) => Self::Ends(status),
             (_, Some(features), _) => Self::Negotiated(features),
             (.., Some(cost)) => Self::Cost(cost),
             _ => Self::Program(text),
+        }
+    }
+
+    /// Reads `load card=eth0`, `loaded card=eth0 packets=N`, or what [`NetworkCost`] does.
+    fn of_network(words: &str) -> Option<Self> {
+        match words.split_once(' ') {
+            Some(("load", _)) => Some(Self::Load),
+            Some(("loaded", of)) => {
+                let card = value(of, "card")?.to_owned();
+                Some(Self::Loaded(Load { card, packets: value(of, "packets")?.parse().ok()? }))
+            }
+            _ => NetworkCost::parse(words).map(Self::Network),
         }
     }
 }
@@ -94,9 +118,8 @@ fn value<'w>(words: &'w str, name: &str) -> Option<&'w str> {
 }
 
 impl NetworkCost {
-    /// Reads `network card=eth0 packets=N bytes=N kicks=N interrupts=N ping_ns=N to_host_kbits=N from_host_kbits=N`.
-    fn parse(text: &str) -> Option<Self> {
-        let words = text.strip_prefix("network ")?;
+    /// Reads `card=eth0 packets=N bytes=N kicks=N interrupts=N ping_ns=N to_host_kbits=N from_host_kbits=N`.
+    fn parse(words: &str) -> Option<Self> {
         let number = |name| value(words, name)?.parse().ok();
         Some(Self {
             card: value(words, "card")?.to_owned(),
@@ -127,7 +150,7 @@ impl GuestCost {
 
 #[cfg(test)]
 mod tests {
-    use super::{GuestCost, Line, NetworkCost};
+    use super::{GuestCost, Line, Load, NetworkCost};
 
     #[test]
     fn lines_are_told_apart() {
@@ -146,6 +169,12 @@ mod tests {
                 Line::Cost(GuestCost { writes: 1000, median_ns: 12, p99_ns: 34, per_operation_ns: 15 }),
             ),
             ("cost writes=1000", Line::Program("cost writes=1000")),
+            ("network load card=eth1", Line::Load),
+            (
+                "network loaded card=eth1 packets=12",
+                Line::Loaded(Load { card: "eth1".to_owned(), packets: 12 }),
+            ),
+            ("network loaded card=eth1", Line::Program("network loaded card=eth1")),
             (
                 "network card=eth0 packets=1 bytes=2 kicks=3 interrupts=4 ping_ns=5 to_host_kbits=6 from_host_kbits=7",
                 Line::Network(NetworkCost {

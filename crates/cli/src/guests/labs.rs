@@ -1,7 +1,7 @@
 //! A lab in a guest: what is attached, what the guest's program is told, and what it must say.
 
 use super::boot::Guest;
-use super::console::{GuestCost, Line, NetworkCost};
+use super::console::{GuestCost, Line, Load, NetworkCost};
 use super::machine::{Booted, Machine};
 use super::{Kit, kvm};
 use crate::Failure;
@@ -181,7 +181,7 @@ impl GuestLab {
         let booted = machine.boot(kit, self, setup, room.path(), sender)?;
         let Booted { guest, counts, how, device, .. } = booted;
         out.say(format!("boots Linux {} in {}, with the device {how}", kit.release(), machine.title()));
-        let watched = watch(guest, place.ring, out)?;
+        let watched = watch(guest, place.ring, &|| None, out)?;
         say_received(&received, out);
         self.judge(&watched, out);
         let trapped = device.and_then(|device| watched.registers_of(device));
@@ -239,14 +239,21 @@ pub(super) struct Watched {
     status: Option<u8>,
     cost: Option<GuestCost>,
     pub(super) networks: Vec<NetworkCost>,
+    /// Loads of packets, and how long the clock went meanwhile, in nanoseconds.
+    pub(super) loads: Vec<(Load, Option<u64>)>,
     last: VecDeque<String>,
     pub(super) traps: Option<Traps>,
 }
 
-/// Follows a guest to its end.
-pub(super) fn watch(mut guest: Guest, ring: Option<Ring>, out: &mut Transcript) -> Result<Watched, Failure> {
+/// Follows a guest to its end. Loads of packets are measured by `clock`, in nanoseconds.
+pub(super) fn watch(
+    mut guest: Guest,
+    ring: Option<Ring>,
+    clock: &dyn Fn() -> Option<u64>,
+    out: &mut Transcript,
+) -> Result<Watched, Failure> {
     let mut watched = Watched::default();
-    let mut begun = false;
+    let (mut begun, mut before) = (false, None);
     while let Some(text) = guest.line().inspect_err(|_| watched.show_last())? {
         if watched.last.len() == LAST_LINES {
             watched.last.pop_front();
@@ -265,6 +272,10 @@ pub(super) fn watch(mut guest: Guest, ring: Option<Ring>, out: &mut Transcript) 
             Line::Network(cost) => {
                 out.say(text);
                 watched.networks.push(cost);
+            }
+            Line::Load => before = clock(),
+            Line::Loaded(load) => {
+                watched.loads.push((load, clock().zip(before).map(|(after, before)| after - before)));
             }
             Line::Negotiated(bits) => {
                 let packed = Features(bits).contains(Features::RING_PACKED);

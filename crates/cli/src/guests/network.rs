@@ -2,9 +2,10 @@
 //! one, the host's kernel. Beside them the register that is a trap for every four bytes.
 
 mod host;
+mod servers;
 
 use super::boot::Guest;
-use super::console::NetworkCost;
+use super::console::{Load, NetworkCost};
 use super::labs::{GuestLab, watch};
 use super::machine::Machine;
 use super::served::{offer, workers};
@@ -15,6 +16,7 @@ use crate::host::usable_kvm;
 use crate::labs::{Place, ServerProcess, Setup, failed};
 use crate::report::{Carried, Check, Cost, Costs, Transcript};
 use host::{Iperf, interface_of, set_up};
+use servers::Servers;
 use std::path::Path;
 use vioduct_machine::{BootSources, Builder, Traps};
 use vioduct_net::{COPIES_RECEIVED, COPIES_SENT, Net, Tap};
@@ -69,7 +71,6 @@ impl Card {
 
 /// What must be there while the guest runs.
 struct Attached {
-    #[expect(dead_code, reason = "held for its end")]
     server: ServerProcess,
     /// What this process has served of the kernel's card.
     spare: Option<Meter>,
@@ -95,7 +96,7 @@ pub(crate) fn run(setup: &Setup, place: &Place, out: &mut Transcript) -> Result<
     let sources = BootSources {
         kernel: kit.network.kernel.clone(),
         initrd: Some(kit.network.initramfs.clone()),
-        command_line: format!("console=ttyS0 loglevel=5 panic=-1 vioduct.lab=network,{a}.{b}.{c},1"),
+        command_line: format!("console=ttyS0 loglevel=5 panic=-1 vioduct.lab=network,{a}.{b}.{c},counted"),
     };
     let guest = Guest::start(Machine::Kvm.limit(), |console| {
         builder.boot(&sources, console).map_err(|error| Failure::Failed(error.to_string()))
@@ -105,7 +106,8 @@ pub(crate) fn run(setup: &Setup, place: &Place, out: &mut Transcript) -> Result<
         kit.release(),
         cards.len()
     ));
-    let watched = watch(guest, place.ring, out)?;
+    let servers = Servers::of(&[std::process::id(), attached.server.id()]);
+    let watched = watch(guest, place.ring, &|| servers.time_ns(), out)?;
     watched.judge(out);
     if let Some(spare) = &attached.spare {
         let served: u64 = (0..2).filter_map(|q| spare.read(q)).map(|queue| queue.chains).sum();
@@ -113,8 +115,12 @@ pub(crate) fn run(setup: &Setup, place: &Place, out: &mut Transcript) -> Result<
         out.check(what, Check::equal(&served, &0));
     }
     for (number, card) in cards.iter().enumerate() {
-        match watched.networks.iter().find(|network| network.card == format!("eth{number}")) {
-            Some(network) => ways.push(cost(*card, network, watched.traps.as_ref())),
+        let name = format!("eth{number}");
+        match watched.networks.iter().find(|network| network.card == name) {
+            Some(network) => {
+                let load = watched.loads.iter().find(|(load, _)| load.card == name);
+                ways.push(cost(*card, network, per_packet(load), watched.traps.as_ref()));
+            }
             None => out.check(format!("the guest says nothing of {}", card.way()), Check::Fails),
         }
     }
@@ -174,7 +180,13 @@ fn description() -> Result<vioduct_virtio_device::DeviceInfo, Failure> {
     Ok(Net::from_options(&options).map_err(failed("describe the card"))?.info())
 }
 
-fn cost(card: Card, network: &NetworkCost, traps: Option<&Traps>) -> Cost {
+/// Of a load, the time by the number of packets.
+fn per_packet(load: Option<&(Load, Option<u64>)>) -> Option<u64> {
+    let (load, time_ns) = load?;
+    time_ns.as_ref()?.checked_div(load.packets)
+}
+
+fn cost(card: Card, network: &NetworkCost, server_ns: Option<u64>, traps: Option<&Traps>) -> Cost {
     let registers = traps.and_then(|traps| traps.devices.iter().find(|(name, ..)| *name == card.name()));
     let (copies_sent, copies_received) = card.copies();
     Cost {
@@ -195,6 +207,7 @@ fn cost(card: Card, network: &NetworkCost, traps: Option<&Traps>) -> Cost {
             to_host_kbits: Some(network.to_host_kbits),
             from_host_kbits: Some(network.from_host_kbits),
             ping_ns: Some(network.ping_ns),
+            server_ns_per_packet: server_ns,
         }),
     }
 }
@@ -208,6 +221,7 @@ fn register(cost: Cost) -> Cost {
         to_host_kbits: kbits,
         from_host_kbits: None,
         ping_ns: None,
+        server_ns_per_packet: None,
     };
     Cost { way: "pci-demo: no packets, every 4 bytes trap".to_owned(), carried: Some(carried), ..cost }
 }

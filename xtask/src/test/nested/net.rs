@@ -125,6 +125,21 @@ pub(super) const COMPARED: &[Check] = &[
         &["lab", "run", "vhost-net", "--on", "kvm", "--transport", "mmio", "--json"],
     )
     .judged(is_compared),
+    // The last one: the host has no vhost from then on.
+    Check::guest_with_network(
+        "where the kernel has no vhost, our process serves the card, and says so once",
+        "network,198.18.40,1",
+    )
+    .after(&[
+        &["/init", "no-vhost-net"],
+        &["ip", "tuntap", "add", "alone0", "mode", "tap"],
+        &["ip", "addr", "add", "198.18.40.1/24", "dev", "alone0"],
+        &["ip", "link", "set", "alone0", "up"],
+    ])
+    .beside_programs(&[(LISTENING, IPERF3)])
+    .with(&["--device", "net,tap=alone0,vhost=on,platform=on"])
+    .saying(&["eth0 has addresses of its platform's", "network card=eth0"])
+    .judged(is_said_once),
 ];
 
 /// What an iperf3 says when clients may come.
@@ -146,6 +161,15 @@ const SET_UP: u64 = 300;
 /// An interrupt of virtio-mmio is asked about, and acknowledged (virtio 1.3 §4.2.2, `InterruptStatus`).
 const ACCESSES_PER_INTERRUPT: u64 = 2;
 
+fn is_said_once(said: &Finished) -> Result<()> {
+    const REFUSAL: &str =
+        "vhost in the kernel does not serve it, this process does: cannot open /dev/vhost-net";
+    match said.errors.matches(REFUSAL).count() {
+        1 => Ok(()),
+        count => bail!("it is said {count} times that the kernel does not serve"),
+    }
+}
+
 /// Every path has carried traffic, and no packet has trapped.
 pub(super) fn is_compared(said: &Finished) -> Result<()> {
     let labs = labs(said)?;
@@ -165,9 +189,13 @@ pub(super) fn is_compared(said: &Finished) -> Result<()> {
             bail!("{path}: {traps} traps are not those of a set-up: {way:#}");
         }
         let carried = &way["carried"];
-        for measured in
-            [&carried["to_host_kbits"], &carried["from_host_kbits"], &way["interrupts"], &way["doorbells"]]
-        {
+        for measured in [
+            &carried["to_host_kbits"],
+            &carried["from_host_kbits"],
+            &carried["server_ns_per_packet"],
+            &way["interrupts"],
+            &way["doorbells"],
+        ] {
             if measured.as_u64().is_none_or(|number| number == 0) {
                 bail!("{path}: something was not measured: {way:#}");
             }
@@ -189,7 +217,9 @@ mod tests {
         let way = |(path, copies): &(&str, u64)| {
             json!({
                 "way": path, "register_reads": 0, "register_writes": traps, "interrupts": 100, "doorbells": 1,
-                "carried": {"copies_received": copies, "to_host_kbits": kbits, "from_host_kbits": kbits},
+                "carried": {
+                    "copies_received": copies, "to_host_kbits": kbits, "from_host_kbits": kbits, "server_ns_per_packet": 1,
+                },
             })
         };
         let ways: Vec<Value> = PATHS[..paths].iter().map(way).collect();
