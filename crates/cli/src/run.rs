@@ -40,7 +40,11 @@ fn boot_once(
     console: &Console,
     confinement: Option<&Confinement>,
 ) -> Result<Outcome, Failure> {
-    let pages = if options.huge_pages { Pages::Huge } else { Pages::Small };
+    let pages = match options.huge_pages {
+        true => Pages::Huge,
+        false if options.device.iter().any(|device| devices::has_server(device)) => Pages::Small,
+        false => Pages::Private,
+    };
     let parts = Parts { processors: options.cpus, ram_bytes: options.memory, pages };
     let mut builder = Builder::new(parts).map_err(failed("set up the machine"))?;
     for device in &options.device {

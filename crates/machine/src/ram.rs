@@ -1,4 +1,4 @@
-//! The guest's RAM: files in memory that other processes can map, below and above the hole.
+//! The guest's RAM, below and above the hole: memory of this process, or files in memory that other processes can map.
 
 use crate::layout::{HIGH_RAM, LOW_RAM_END, MAX_RAM};
 use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, ftruncate, memfd_create};
@@ -10,10 +10,13 @@ use vioduct_virtqueue::{Access, IoAddr};
 /// Pages that hold the guest's RAM.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Pages {
-    /// Those of 4 KiB.
+    /// Of this process alone, and as large as the kernel finds them: a guest that first touches a page of 2 MiB leaves once, and not
+    /// 512 times.
+    Private,
+    /// Those of 4 KiB, which servers of devices can map.
     #[default]
     Small,
-    /// Reserved ones of 2 MiB, which take fewer steps to translate.
+    /// Reserved ones of 2 MiB, which take fewer steps to translate; servers of devices can map them.
     Huge,
 }
 
@@ -48,6 +51,7 @@ pub fn allocate(bytes: u64, pages: Pages) -> Result<Arc<MemoryMap>, RamError> {
     let parts = [(0, low), (HIGH_RAM, bytes - low)];
     let regions = parts.into_iter().filter(|(_, len)| *len > 0).map(|(at, len)| {
         let backing = match pages {
+            Pages::Private => Backing::Anonymous,
             Pages::Small => Backing::Shared,
             Pages::Huge => huge(len).map_err(|error| RamError::HugePages(len >> 20, error))?,
         };
@@ -78,6 +82,12 @@ mod tests {
         assert_eq!(regions(64 << 20), [(0, 64 << 20)]);
         assert_eq!(regions(3 << 30), [(0, 3 << 30)]);
         assert_eq!(regions(4 << 30), [(0, 3 << 30), (4 << 30, 1 << 30)]);
+    }
+
+    #[test]
+    fn what_is_private_has_no_file() {
+        let has_file = |pages| allocate(16 << 20, pages).unwrap().regions().any(|(_, file)| file.is_some());
+        assert!(has_file(Pages::Small) && !has_file(Pages::Private));
     }
 
     /// As many as no host has reserved.

@@ -5,7 +5,8 @@
 #![allow(unsafe_code)]
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fstat, fstatfs, ftruncate, memfd_create};
-use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
+use std::ffi::c_void;
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -20,7 +21,7 @@ pub const LOG_PAGE_LEN: u64 = 4096;
 /// Where the bytes of a region come from.
 #[derive(Clone, Debug)]
 pub enum Backing {
-    /// Memory of this process alone.
+    /// Memory of this process alone, in large pages where the system has some free.
     Anonymous,
     /// New memory that another process can map, once it is given the descriptor; it cannot be shrunk.
     Shared,
@@ -237,6 +238,16 @@ impl MemoryMap {
     }
 }
 
+/// New memory of this process alone.
+fn private(len: usize, protection: ProtFlags) -> rustix::io::Result<*mut c_void> {
+    let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+    // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists.
+    let start = unsafe { mmap_anonymous(ptr::null_mut(), len, protection, flags) }?;
+    // SAFETY: the mapping is the one just made, and reads as before. A system without large pages does without.
+    let _ = unsafe { madvise(start, len, Advice::LinuxHugepage) };
+    Ok(start)
+}
+
 /// Maps one region. The mapping is private to this map, so that its end is known.
 fn map(setup: RegionSetup) -> Result<Mapping, MapError> {
     let RegionSetup { at, len, access, backing } = setup;
@@ -280,17 +291,14 @@ fn map(setup: RegionSetup) -> Result<Mapping, MapError> {
         .and_then(|len| usize::try_from(len).ok())
         .ok_or(MapError::Length { at, len })?;
     let mapped = match &file {
+        None => private(pages_len, protection),
         // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists.
-        None => unsafe {
-            mmap_anonymous(ptr::null_mut(), pages_len, protection, MapFlags::PRIVATE | MapFlags::NORESERVE)
-        },
-        // SAFETY: as above.
         Some((file, offset)) => unsafe {
             let flags = MapFlags::SHARED | MapFlags::NORESERVE;
             mmap(ptr::null_mut(), pages_len, protection, flags, file, offset - before)
         },
     };
-    let start = NonNull::new(mapped.map_err(system)?.cast())
+    let start: NonNull<u8> = NonNull::new(mapped.map_err(system)?.cast())
         .expect("invariant: the kernel maps nothing at address 0 unasked");
     // SAFETY: `before` is less than what is mapped.
     let host = unsafe { start.add(before as usize) };

@@ -31,6 +31,11 @@ enum Addresses {
     Platform,
 }
 
+/// Whether what `name[,key=value…]` describes is in another process, which maps the guest's memory.
+pub(crate) fn has_server(text: &str) -> bool {
+    text.split(',').any(|word| word.starts_with("vhost-user=") || word.starts_with("vfio-user="))
+}
+
 /// Attaches what `name[,key=value…]` describes. Beside the device's own options there are `transport=pci|mmio`,
 /// `vhost-user=PATH` for a device that the server there has, `vhost=…` for one that the kernel serves, and `platform=on` to offer
 /// `ACCESS_PLATFORM`. `vfio-user=PATH` alone is for the PCI function that the server there has, whatever that is.
@@ -143,4 +148,21 @@ fn remote(builder: &Builder, model: &dyn DeviceModel, path: &Path) -> Result<Fro
     };
     let regions = SharedRegion::all_of(builder.ram()).map_err(failed)?;
     Frontend::connect(path, model.info(), regions, Patience::default()).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::has_server;
+
+    #[test]
+    fn servers_are_told_from_devices_of_this_process() {
+        for (text, expected) in [
+            ("entropy", false),
+            ("block,path=/vhost-user=x", false),
+            ("entropy,transport=mmio,vhost-user=/s", true),
+            ("vfio-user=/s", true),
+        ] {
+            assert_eq!(has_server(text), expected, "{text}");
+        }
+    }
 }
