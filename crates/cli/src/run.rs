@@ -16,7 +16,7 @@ use vioduct_machine::{BootSources, Builder, Outcome, Pages, Parts};
 /// Boots a guest and runs it until it is switched off or stopped; one that wants to start again does.
 pub(crate) fn run(options: &MachineOptions) -> Result<(), Failure> {
     usable_kvm()?;
-    // Before there is another thread: that would not be confined.
+    // Before there is another thread, which would not be confined; the probe's does nothing but end the probe's guest.
     let confinement = match options.sandbox {
         SandboxSwitch::On => Some(confined::enter(options)?),
         SandboxSwitch::Off => None,

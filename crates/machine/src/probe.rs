@@ -19,6 +19,7 @@ use std::ffi::c_void;
 use std::fmt;
 use std::io;
 use std::ptr::{self, NonNull};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 /// What the probe found.
@@ -113,6 +114,9 @@ fn program() -> Vec<u8> {
 /// Guest memory, unmapped when it goes.
 struct GuestMemory(NonNull<c_void>);
 
+// SAFETY: the mapping is this object's alone, and any thread may unmap it.
+unsafe impl Send for GuestMemory {}
+
 impl GuestMemory {
     fn new() -> io::Result<Self> {
         let flags = MapFlags::PRIVATE;
@@ -144,17 +148,27 @@ impl Drop for GuestMemory {
     }
 }
 
-/// Runs the probe: a few milliseconds on a host whose KVM is usable, and some more than a hundred on one that emulates.
+/// Runs the probe: some milliseconds on a host whose KVM is usable, and some more than a hundred on one that emulates. A guest that
+/// has run ends in a thread of its own, because KVM takes several times as long to end it as it took to run it.
 #[must_use]
 pub fn probe() -> Verdict {
+    probe_and_end().0
+}
+
+/// The verdict, and the guest's end if there was a guest.
+fn probe_and_end() -> (Verdict, Option<JoinHandle<()>>) {
     let start = Instant::now();
     let kvm = match Kvm::new() {
         Ok(kvm) => kvm,
-        Err(error) => return Verdict::Unavailable(io::Error::from_raw_os_error(error.errno())),
+        Err(error) => return (Verdict::Unavailable(io::Error::from_raw_os_error(error.errno())), None),
     };
     match run_guest(&kvm) {
-        Ok(()) => Verdict::Usable(start.elapsed()),
-        Err(reason) => Verdict::OnlyOpens(reason),
+        Ok(guest) => {
+            let took = start.elapsed();
+            // Without a thread it ends here.
+            (Verdict::Usable(took), thread::Builder::new().spawn(move || drop(guest)).ok())
+        }
+        Err(reason) => (Verdict::OnlyOpens(reason), None),
     }
 }
 
@@ -162,7 +176,14 @@ fn call<T>(action: &'static str, result: Result<T, kvm_ioctls::Error>) -> Result
     result.map_err(|error| Reason::Call { action, source: io::Error::from_raw_os_error(error.errno()) })
 }
 
-fn run_guest(kvm: &Kvm) -> Result<(), Reason> {
+/// What makes a guest, in the order in which it goes.
+struct Guest {
+    _cpu: VcpuFd,
+    _vm: VmFd,
+    _memory: GuestMemory,
+}
+
+fn run_guest(kvm: &Kvm) -> Result<Guest, Reason> {
     let memory = GuestMemory::new().map_err(|source| Reason::Call { action: "map guest memory", source })?;
     memory.put(PML4, &(PDPT as u64 | 3).to_le_bytes());
     memory.put(PDPT, &(DIRECTORY as u64 | 3).to_le_bytes());
@@ -182,7 +203,7 @@ fn run_guest(kvm: &Kvm) -> Result<(), Reason> {
     if best > SLOWEST {
         return Err(Reason::Slow { nanoseconds: best.as_nanos() / u128::from(ITERATIONS) });
     }
-    Ok(())
+    Ok(Guest { _cpu: cpu, _vm: vm, _memory: memory })
 }
 
 /// How long the loop took in the first round that was quick enough, or in the quickest.
@@ -241,7 +262,7 @@ fn prepare(kvm: &Kvm, cpu: &VcpuFd) -> Result<(), Reason> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Verdict, probe};
+    use super::{JoinHandle, Verdict, probe_and_end};
 
     #[test]
     fn the_probe_ends_with_a_verdict_and_leaves_nothing_behind() {
@@ -254,7 +275,8 @@ mod tests {
             || std::fs::read_dir("/proc/self/fd").unwrap().map(is_kvm).filter(|is_kvm| *is_kvm).count();
         let before = open();
         for _ in 0..3 {
-            let verdict = probe();
+            let (verdict, end) = probe_and_end();
+            end.map(JoinHandle::join).transpose().unwrap();
             let text = verdict.to_string();
             match verdict {
                 Verdict::Usable(took) => assert!(took.as_secs() < 1, "{text}"),

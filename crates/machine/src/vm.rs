@@ -37,11 +37,13 @@ impl Vm {
             Kvm::new().map_err(|error| MachineError::NoKvm(io::Error::from_raw_os_error(error.errno())))?;
         let fd = kvm.create_vm().map_err(MachineError::kvm("make a machine"))?;
         fd.set_tss_address(TSS).map_err(MachineError::kvm("place its own pages"))?;
-        fd.create_irq_chip().map_err(MachineError::kvm("make interrupt controllers"))?;
-        let pit = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() };
-        fd.create_pit2(pit).map_err(MachineError::kvm("make a timer"))?;
         let vm = Self { kvm, fd, ram };
+        // First: once there are interrupt controllers, memory is not taken before the kernel has let go of what was there before them,
+        // which is a tick of its timer.
         vm.give_memory()?;
+        vm.fd.create_irq_chip().map_err(MachineError::kvm("make interrupt controllers"))?;
+        let pit = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() };
+        vm.fd.create_pit2(pit).map_err(MachineError::kvm("make a timer"))?;
         Ok(vm)
     }
 
