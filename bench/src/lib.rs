@@ -12,6 +12,7 @@
 //! | [`peer_driver`] | what `virtio-drivers` needs around it |
 //! | [`bounce`] | both of our ends, on two cores |
 //! | [`attach`] | devices in other processes: their start, their memory, requests and accesses |
+//! | [`boot`] | starts of guests, against QEMU's microvm |
 //! | [`disk`] | a disk in another process, against QEMU's storage daemon |
 //! | [`packets`] | packets through another process, against DPDK |
 //! | [`checks`] | our device end with and without its checks, as two programs |
@@ -19,6 +20,7 @@
 //! | [`report`] | rows, as a table or as JSON |
 
 pub mod attach;
+pub mod boot;
 pub mod bounce;
 pub mod checks;
 pub mod contest;

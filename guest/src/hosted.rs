@@ -25,8 +25,9 @@ const POLL: Duration = Duration::from_millis(2);
 const NOT_STARTED: u8 = 127;
 /// Ends what a command printed where another one follows: ASCII's record separator.
 const SEPARATOR: &[u8] = b"\x1e";
-/// Beside those that every guest has: terminals and shared memory of programs.
-const FILE_SYSTEMS: [(&str, &str); 2] = [("devpts", "/dev/pts"), ("tmpfs", "/dev/shm")];
+/// Beside those that every guest has: terminals, shared memory of programs, and what KVM counts.
+const FILE_SYSTEMS: [(&str, &str); 3] =
+    [("devpts", "/dev/pts"), ("tmpfs", "/dev/shm"), ("debugfs", "/sys/kernel/debug")];
 
 /// The ports by their numbers, which the host gives them.
 #[derive(Debug, Clone, Copy)]

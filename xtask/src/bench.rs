@@ -1,5 +1,7 @@
 //! `cargo xtask bench <name>`: the benchmarks by name.
 
+mod boot;
+
 use anyhow::Result;
 use clap::Args;
 use clap::builder::PossibleValuesParser;
@@ -9,7 +11,9 @@ use crate::process;
 use crate::workspace::Workspace;
 
 /// The benchmarks: each is a binary of that name in the bench crate.
-const BENCHMARKS: [&str; 4] = ["attach", "block", "net", "ring"];
+const BENCHMARKS: [&str; 5] = ["attach", "block", BOOT, "net", "ring"];
+/// The one that needs KVM, and an emulated host that counts instructions.
+const BOOT: &str = "boot";
 
 /// The command line of `bench`.
 #[derive(Debug, Args)]
@@ -24,6 +28,9 @@ pub(crate) struct Options {
 
 /// Runs one benchmark in the release profile, its output unchanged.
 pub(crate) fn run(options: &Options) -> Result<Outcome> {
+    if options.name == BOOT {
+        return boot::run(options.json);
+    }
     let mut command = process::cargo(&Workspace::load()?.root);
     command.args(["run", "--release", "--locked", "--package", "vioduct-bench"]);
     command.args(["--bin", &options.name, "--"]).args(options.json.then_some("--json"));

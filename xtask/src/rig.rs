@@ -75,12 +75,7 @@ pub(crate) fn run(options: &Options) -> Result<Outcome> {
         clock: if *icount { Clock::Instructions } else { Clock::Real },
         ..Run::of(vec![command])
     };
-    let ended = run.on_a_new_host(&mut std::io::stdout(), &mut std::io::stderr())?;
-    match ended.statuses.first() {
-        Some(0) => Ok(Outcome::Done),
-        Some(status) => Ok(Outcome::Status(*status)),
-        None => bail!("{}", ended.last_words),
-    }
+    run.pass_on()
 }
 
 /// What runs there, one after the other, and how.
@@ -114,6 +109,16 @@ impl Run {
     /// These commands, with the defaults of the command line.
     pub(crate) fn of(commands: Vec<Command>) -> Self {
         Self { commands, files: Vec::new(), processors: 1, clock: Clock::Real }
+    }
+
+    /// Runs its one command with this task's streams.
+    pub(crate) fn pass_on(&self) -> Result<Outcome> {
+        let ended = self.on_a_new_host(&mut std::io::stdout(), &mut std::io::stderr())?;
+        match ended.statuses.first() {
+            Some(0) => Ok(Outcome::Done),
+            Some(status) => Ok(Outcome::Status(*status)),
+            None => bail!("{}", ended.last_words),
+        }
     }
 
     /// What every command came to, or why there is nothing of it.

@@ -1,4 +1,4 @@
-//! The guest's program, and `vioduct` for where a guest stands for a host: static, so that they need nothing else.
+//! The guest's program, and those that run where a guest stands for a host: static, so that they need nothing else.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,6 +15,7 @@ use crate::workspace::Workspace;
 
 const PACKAGE: &str = "vioduct-guest";
 const VIODUCT: &str = "vioduct";
+const BENCHMARKS: &str = "vioduct-bench";
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 const FLAGS: &str = "-C target-feature=+crt-static -C strip=symbols";
 const REMEDY: &str = "a static program needs the C library's archive, in Debian of the package libc6-dev";
@@ -49,11 +50,20 @@ pub(crate) fn example(package: &str, name: &str) -> Result<PathBuf> {
     for_hosts(Target::Example { package, name })
 }
 
+/// The same of a benchmark.
+pub(crate) fn benchmark(name: &str) -> Result<PathBuf> {
+    for_hosts(Target::Program { package: BENCHMARKS, name })
+}
+
 /// What is built.
 #[derive(Debug, Clone, Copy)]
 enum Target<'a> {
     /// The program that is called as its package is.
     Package(&'a str),
+    Program {
+        package: &'a str,
+        name: &'a str,
+    },
     Example {
         package: &'a str,
         name: &'a str,
@@ -94,6 +104,10 @@ fn static_build(place: &Place, checkout: &Path, target: Target<'_>) -> Result<(C
         Target::Package(package) => {
             command.args(["--package", package]);
             folder.join(package)
+        }
+        Target::Program { package, name } => {
+            command.args(["--package", package, "--bin", name]);
+            folder.join(name)
         }
         Target::Example { package, name } => {
             command.args(["--package", package, "--example", name]);

@@ -63,12 +63,17 @@ pub(super) struct Tree {
 impl Tree {
     /// Makes the tree unless it is there.
     pub(super) fn provision(place: &Place, checkout: &Path) -> Result<(Self, Step)> {
-        let tree = Self { folder: place.root().join(SUITE), checkout: checkout.to_path_buf() };
+        let tree = Self::of(place, checkout);
         let recipe = [SUITE, MIRROR, APT_OPTIONS, DPKG_OPTIONS, POLICY];
         let inputs = recipe.iter().fold(Fingerprint::EMPTY, |sum, piece| sum.with(piece));
         let step = Step { name: "tree", title: "a Debian sid tree", inputs };
         step.run(place, |log| tree.make(log))?;
         Ok((tree, step))
+    }
+
+    /// The tree, which has been made.
+    pub(super) fn of(place: &Place, checkout: &Path) -> Self {
+        Self { folder: place.root().join(SUITE), checkout: checkout.to_path_buf() }
     }
 
     /// A command that runs `program` in the tree.

@@ -38,7 +38,9 @@ const TAIL_LINES: usize = 25;
 pub(crate) enum Clock {
     /// The clock of this machine.
     Real,
-    /// The instructions that it has run, a nanosecond for each; its processors take turns.
+    /// The instructions that it has run, a nanosecond for each, and its waits when it has nothing to do; its processors take turns.
+    /// About every other guest of KVM's stands still under it, and time hardly goes on, because QEMU delivers an interrupt twice:
+    /// `bench/src/boot/standstill.rs` says why, and notices.
     Instructions,
 }
 
