@@ -19,8 +19,8 @@ const QUEUE_SIZE: u16 = 256;
 const MEMORY_BYTES: usize = 16 << 20;
 /// Packets that are sent before the device is told.
 const BURST: u32 = 32;
-const HERE: [u8; ADDRESS_LEN] = [2, 0, 0, 0, 0, 1];
-const THERE: [u8; ADDRESS_LEN] = [2, 0, 0, 0, 0, 2];
+/// There, and here.
+const ADDRESSES: [u8; 2 * ADDRESS_LEN] = [2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1];
 
 type Driver = Net<Box<dyn Transport + Send>, GuestDma>;
 
@@ -58,7 +58,7 @@ impl Forwarder {
         let mut driver = driver.map_err(|error| anyhow!("{error}"))?;
         driver.disable_callbacks(0).map_err(|error| anyhow!("{error}"))?;
         let mut frame = vec![0; shape.frame_len as usize];
-        frame.iter_mut().zip(THERE.into_iter().chain(HERE)).for_each(|(to, from)| *to = from);
+        frame.iter_mut().zip(ADDRESSES).for_each(|(to, from)| *to = from);
         for _ in 0..PACKETS {
             driver.send(0, &Header::default(), &frame).map_err(|error| anyhow!("{error}"))?;
         }
@@ -86,10 +86,7 @@ impl Forwarder {
         while began.elapsed() < length {
             for _ in 0..BURST {
                 let Some(packet) = self.driver.receive(0)? else { break };
-                let addresses = THERE.into_iter().chain(HERE);
-                let mut bytes = [0; 2 * ADDRESS_LEN];
-                bytes.iter_mut().zip(addresses).for_each(|(to, from)| *to = from);
-                self.driver.overwrite(0, &packet, &bytes)?;
+                self.driver.overwrite(0, &packet, &ADDRESSES)?;
                 self.driver.forward(0, packet)?;
                 count += 1;
             }

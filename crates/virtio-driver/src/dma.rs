@@ -230,6 +230,31 @@ impl<D: Dma> DmaBuffer<D> {
         Ok(())
     }
 
+    /// The word at `offset`.
+    #[inline]
+    pub(crate) fn read_word<W: Word>(&self, offset: usize) -> Result<W, DmaError> {
+        let from: *const W = self.at(offset, size_of::<W>())?.cast();
+        // SAFETY: `at` checked that the word is within the region.
+        Ok(unsafe { if from.is_aligned() { read_volatile(from) } else { from.read_unaligned() } })
+    }
+
+    /// Makes `word` the one at `offset`.
+    #[inline]
+    pub(crate) fn write_word<W: Word>(&mut self, offset: usize, word: W) -> Result<(), DmaError> {
+        let to: *mut W = self.at(offset, size_of::<W>())?.cast();
+        // SAFETY: as in `read_word`.
+        unsafe { if to.is_aligned() { write_volatile(to, word) } else { to.write_unaligned(word) } };
+        Ok(())
+    }
+
+    /// Has the processor fetch what lies at `offset`, where the driver is to write soon.
+    #[inline]
+    pub(crate) fn fetch_to_write(&self, offset: usize) {
+        if let Ok(at) = self.at(offset, 1) {
+            vioduct_virtqueue::fetch::to_write(at);
+        }
+    }
+
     fn at(&self, offset: usize, len: usize) -> Result<*mut u8, DmaError> {
         let buffer = self.region.len;
         if offset > buffer || len > buffer - offset {
@@ -239,6 +264,11 @@ impl<D: Dma> DmaBuffer<D> {
         Ok(unsafe { self.region.host.as_ptr().add(offset) })
     }
 }
+
+/// What is accessed at once.
+pub(crate) trait Word: Copy {}
+impl Word for u32 {}
+impl Word for u64 {}
 
 /// How many bytes at `at` are accessed at a time, of `len` that there are: 8 or 4 where they are aligned, or 1.
 #[inline]

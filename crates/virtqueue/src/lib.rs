@@ -33,6 +33,7 @@ pub mod device;
 pub mod driver;
 pub mod error;
 mod event;
+pub mod fetch;
 pub mod inflight;
 pub mod layout;
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! [`Header`]: what is to be done to a packet, or has been (virtio 1.3 §5.1.6). The driver passes it through.
 
-use vioduct_spec::net::HEADER_LEN;
+use crate::dma::{Dma, DmaBuffer, DmaError};
+use vioduct_spec::net::{HEADER_LEN, HEADER_NUM_BUFFERS};
 
 /// What precedes a packet. The default asks for nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -28,19 +29,50 @@ impl Header {
         bytes.iter_mut().zip([flags, gso_type].into_iter().chain(words)).for_each(|(to, from)| *to = from);
         bytes
     }
+}
 
-    /// The header, and how many buffers the packet is in.
-    pub(super) fn decode(bytes: [u8; HEADER_LEN]) -> (Self, u16) {
-        let [flags, gso_type, a, b, c, d, e, f, g, h, i, j] = bytes;
-        let word = |low, high| u16::from_le_bytes([low, high]);
-        let header = Self {
+/// A header as it lies before a packet, `num_buffers` included: two words, so that it travels in registers. Read as one thing from
+/// pieces that have just been stored, it would wait for all that was stored before them (docs/decisions/0010).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Raw {
+    front: u64,
+    back: u32,
+}
+
+/// Where the second word is.
+const BACK: usize = size_of::<u64>();
+const _: () = assert!(BACK + size_of::<u32>() == HEADER_LEN && HEADER_NUM_BUFFERS == BACK + 2);
+
+impl Raw {
+    /// A packet to which nothing is to be done.
+    pub(super) const PLAIN: Self = Self { front: 0, back: 0 };
+
+    pub(super) fn read<D: Dma>(memory: &DmaBuffer<D>, offset: usize) -> Result<Self, DmaError> {
+        Ok(Self {
+            front: u64::from_le(memory.read_word(offset)?),
+            back: u32::from_le(memory.read_word(offset + BACK)?),
+        })
+    }
+
+    pub(super) fn write<D: Dma>(self, memory: &mut DmaBuffer<D>, offset: usize) -> Result<(), DmaError> {
+        memory.write_word(offset, self.front.to_le())?;
+        memory.write_word(offset + BACK, self.back.to_le())
+    }
+
+    /// How many buffers the packet is in.
+    pub(super) const fn buffers(self) -> u16 {
+        (self.back >> 16) as u16
+    }
+
+    pub(super) const fn decode(self) -> Header {
+        let [flags, gso_type, a, b, c, d, e, f] = self.front.to_le_bytes();
+        Header {
             flags,
             gso_type,
-            hdr_len: word(a, b),
-            gso_size: word(c, d),
-            csum_start: word(e, f),
-            csum_offset: word(g, h),
-        };
-        (header, word(i, j))
+            hdr_len: u16::from_le_bytes([a, b]),
+            gso_size: u16::from_le_bytes([c, d]),
+            csum_start: u16::from_le_bytes([e, f]),
+            csum_offset: self.back as u16,
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! [`Pair`]: a queue to receive and one to send, and the buffers that go between them.
 
-use super::header::Header;
+use super::header::{Header, Raw};
 use crate::device::{Device, Negotiated};
 use crate::dma::{Dma, DmaBuffer};
 use crate::error::{InitError, RequestError};
@@ -8,6 +8,7 @@ use crate::lent::Lent;
 use crate::request_queue::Options;
 use crate::transport::Transport;
 use crate::virtqueue::{QueueSetup, Virtqueue};
+use alloc::collections::VecDeque;
 use alloc::vec;
 use alloc::vec::Vec;
 use vioduct_spec::net::{HEADER_LEN, MRG_RXBUF, receive_queue, transmit_queue};
@@ -16,30 +17,42 @@ use vioduct_virtqueue::{AddError, Buffer, Completion};
 /// Bytes that a buffer is a multiple of: two ends do not share a cache line.
 const ALIGN: usize = 64;
 
+/// Packets that are taken from the queue together, so that the processor fetches what is waited for otherwise, one after the other.
+const LOOK_AHEAD: usize = 32;
+
 /// A packet that was received, where it lies. Dropped, its buffers are lost until the device is reset: give it to
 /// [`Net::release`](super::Net::release) or [`Net::forward`](super::Net::forward).
 #[derive(PartialEq, Eq, Debug)]
 #[must_use = "a packet keeps its buffers until it is released or forwarded"]
 pub struct Received {
-    header: Header,
-    frame_len: usize,
     first: Piece,
-    /// With mergeable buffers, the others.
-    rest: Vec<Piece>,
+    frame_len: usize,
+    header: Raw,
 }
 
-/// What is in one buffer.
+/// What is in one buffer. One word, as it is stored and loaded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Piece {
-    slot: u16,
-    written: u32,
+struct Piece(u64);
+
+impl Piece {
+    const fn new(slot: u16, written: u32) -> Self {
+        Self((slot as u64) << 32 | written as u64)
+    }
+
+    const fn slot(self) -> u16 {
+        (self.0 >> 32) as u16
+    }
+
+    const fn written(self) -> u32 {
+        self.0 as u32
+    }
 }
 
 impl Received {
     /// What is to be done to it, or has been.
     #[must_use]
-    pub const fn header(&self) -> &Header {
-        &self.header
+    pub const fn header(&self) -> Header {
+        self.header.decode()
     }
 
     /// Its length in bytes, without the header.
@@ -47,10 +60,6 @@ impl Received {
     #[allow(clippy::len_without_is_empty)]
     pub const fn len(&self) -> usize {
         self.frame_len
-    }
-
-    fn pieces(&self) -> impl Iterator<Item = &Piece> {
-        core::iter::once(&self.first).chain(&self.rest)
     }
 }
 
@@ -62,8 +71,10 @@ pub(super) struct Pair<D: Dma> {
     buffer_len: u32,
     /// Slots of which nobody has use.
     free: Vec<u16>,
-    /// The slot that is sent together with this one, behind it.
-    links: Vec<Option<u16>>,
+    /// What lies behind that of a slot, where a packet is in several.
+    links: Vec<Option<Piece>>,
+    /// Taken from the queue, and of packets not yet received.
+    ahead: VecDeque<Piece>,
     /// Kept from one packet to the next, so that none allocates.
     pieces: Vec<Buffer>,
     merges: bool,
@@ -93,6 +104,7 @@ impl<D: Dma + Clone> Pair<D> {
             buffer_len,
             free: (0..slots).rev().collect(),
             links: vec![None; slots.into()],
+            ahead: VecDeque::with_capacity(LOOK_AHEAD),
             pieces: Vec::new(),
             merges,
         })
@@ -124,35 +136,70 @@ impl<D: Dma> Pair<D> {
         Ok(())
     }
 
+    #[inline]
     pub(super) fn receive(&mut self) -> Result<Option<Received>, RequestError> {
         while let Some(first) = self.next()? {
             // A device that gives a buffer back empty has had no use for it.
-            if (first.written as usize) < HEADER_LEN {
-                self.free.push(first.slot);
+            let Some(frame_len) = (first.written() as usize).checked_sub(HEADER_LEN) else {
+                self.free.push(first.slot());
                 continue;
-            }
-            let mut bytes = [0; HEADER_LEN];
-            self.memory.read(self.at(first.slot), &mut bytes)?;
-            let (header, buffers) = Header::decode(bytes);
-            let mut packet =
-                Received { header, frame_len: first.written as usize - HEADER_LEN, first, rest: Vec::new() };
-            // virtio 1.3 §5.1.6.4: the others are there when the first is; a device may say of their number what it likes.
-            for number in 1..if self.merges { buffers } else { 1 } {
-                let Some(piece) = self.next()? else {
-                    self.release(packet);
-                    return Err(RequestError::ShortReply { written: number.into(), wanted: buffers.into() });
-                };
-                packet.frame_len += piece.written as usize;
-                packet.rest.push(piece);
+            };
+            let header = Raw::read(&self.memory, self.at(first.slot()))?;
+            let mut packet = Received { first, frame_len, header };
+            if self.merges && header.buffers() > 1 {
+                self.gather(&mut packet)?;
             }
             return Ok(Some(packet));
         }
         Ok(None)
     }
 
+    /// virtio 1.3 §5.1.6.4: the others are there when the first is; a device may say of their number what it likes.
+    #[inline(never)]
+    fn gather(&mut self, packet: &mut Received) -> Result<(), RequestError> {
+        let (buffers, mut last) = (packet.header.buffers(), packet.first);
+        for number in 1..buffers {
+            let Some(piece) = self.next()? else {
+                self.let_go(packet.first.slot());
+                return Err(RequestError::ShortReply { written: number.into(), wanted: buffers.into() });
+            };
+            packet.frame_len += piece.written() as usize;
+            if let Some(link) = self.links.get_mut(usize::from(last.slot())) {
+                *link = Some(piece);
+            }
+            last = piece;
+        }
+        Ok(())
+    }
+
+    #[inline]
     fn next(&mut self) -> Result<Option<Piece>, RequestError> {
-        let completion = self.receive.get()?;
-        Ok(completion.map(|Completion { token, written }| Piece { slot: token, written }))
+        if self.ahead.is_empty() {
+            self.look_ahead()?;
+        }
+        Ok(self.ahead.pop_front())
+    }
+
+    fn look_ahead(&mut self) -> Result<(), RequestError> {
+        while self.ahead.len() < LOOK_AHEAD {
+            let completion = match self.receive.get() {
+                // A queue that is broken says so again, once these are received.
+                Err(_) if !self.ahead.is_empty() => break,
+                outcome => outcome?,
+            };
+            let Some(Completion { token: slot, written }) = completion else { break };
+            self.memory.fetch_to_write(self.at(slot));
+            self.ahead.push_back(Piece::new(slot, written));
+        }
+        Ok(())
+    }
+
+    fn behind(&self, piece: Piece) -> Option<Piece> {
+        self.links.get(usize::from(piece.slot())).copied().flatten()
+    }
+
+    fn pieces(&self, packet: &Received) -> impl Iterator<Item = Piece> {
+        core::iter::successors(Some(packet.first), |piece| self.behind(*piece))
     }
 
     pub(super) fn read(
@@ -162,28 +209,31 @@ impl<D: Dma> Pair<D> {
         out: &mut [u8],
     ) -> Result<usize, RequestError> {
         let (mut skip, mut done) = (offset + HEADER_LEN, 0);
-        for piece in packet.pieces() {
-            let here = (piece.written as usize).saturating_sub(skip);
+        for piece in self.pieces(packet) {
+            let written = piece.written() as usize;
+            let here = written.saturating_sub(skip);
             let room = out.get_mut(done..).unwrap_or_default();
             let len = here.min(room.len());
             if len > 0 {
-                self.memory.read(self.at(piece.slot) + skip, room.get_mut(..len).unwrap_or_default())?;
+                self.memory.read(self.at(piece.slot()) + skip, room.get_mut(..len).unwrap_or_default())?;
             }
             done += len;
-            skip = skip.saturating_sub(piece.written as usize);
+            skip = skip.saturating_sub(written);
         }
         Ok(done)
     }
 
+    #[inline]
     pub(super) fn overwrite(&mut self, packet: &Received, bytes: &[u8]) -> Result<(), RequestError> {
-        let slot = (packet.first.written as usize).saturating_sub(HEADER_LEN);
+        let slot = (packet.first.written() as usize).saturating_sub(HEADER_LEN);
         if bytes.len() > slot {
             return Err(RequestError::TooLong { len: bytes.len(), slot });
         }
-        let start = self.at(packet.first.slot) + HEADER_LEN;
+        let start = self.at(packet.first.slot()) + HEADER_LEN;
         Ok(self.memory.write(start, bytes)?)
     }
 
+    #[inline]
     pub(super) fn forward(&mut self, packet: Received) -> Result<(), RequestError> {
         let outcome = self.try_forward(&packet);
         if outcome.is_err() {
@@ -192,39 +242,50 @@ impl<D: Dma> Pair<D> {
         outcome
     }
 
+    #[inline]
     fn try_forward(&mut self, packet: &Received) -> Result<(), RequestError> {
-        let start = self.at(packet.first.slot);
-        self.memory.write(start, &[0; HEADER_LEN])?;
+        let first = packet.first;
+        let start = self.at(first.slot());
+        Raw::PLAIN.write(&mut self.memory, start)?;
+        if self.behind(first).is_some() {
+            return self.forward_pieces(packet);
+        }
+        let only = self.buffer(first.slot(), first.written())?;
+        self.transmit.add(&[only], &[], first.slot()).map_err(|(error, _)| refusal(error))
+    }
+
+    #[inline(never)]
+    fn forward_pieces(&mut self, packet: &Received) -> Result<(), RequestError> {
         let mut pieces = core::mem::take(&mut self.pieces);
         pieces.clear();
-        for piece in packet.pieces().filter(|piece| piece.written > 0) {
-            pieces.push(self.buffer(piece.slot, piece.written)?);
+        for piece in self.pieces(packet).filter(|piece| piece.written() > 0) {
+            pieces.push(self.buffer(piece.slot(), piece.written())?);
         }
-        let added = self.transmit.add(&pieces, &[], packet.first.slot);
-        self.pieces = pieces;
-        added.map_err(|(error, _)| refusal(error))?;
         // They come back together.
-        for (piece, next) in packet.pieces().zip(&packet.rest) {
-            if let Some(link) = self.links.get_mut(usize::from(piece.slot)) {
-                *link = Some(next.slot);
-            }
-        }
-        Ok(())
+        let added = self.transmit.add(&pieces, &[], packet.first.slot());
+        self.pieces = pieces;
+        added.map_err(|(error, _)| refusal(error))
     }
 
     pub(super) fn release(&mut self, packet: Received) {
-        self.free.extend(packet.pieces().map(|piece| piece.slot));
+        self.let_go(packet.first.slot());
+    }
+
+    /// A slot, and those linked behind it, are free.
+    #[inline]
+    fn let_go(&mut self, first: u16) {
+        let mut slot = Some(first);
+        while let Some(gone) = slot {
+            self.free.push(gone);
+            slot = self.links.get_mut(usize::from(gone)).and_then(Option::take).map(Piece::slot);
+        }
     }
 
     /// Collects buffers whose packets have gone.
     pub(super) fn reclaim(&mut self) -> Result<u16, RequestError> {
         let mut count = 0;
         while let Some(completion) = self.transmit.get()? {
-            let mut slot = Some(completion.token);
-            while let Some(gone) = slot {
-                self.free.push(gone);
-                slot = self.links.get_mut(usize::from(gone)).and_then(Option::take);
-            }
+            self.let_go(completion.token);
             count += 1;
         }
         Ok(count)

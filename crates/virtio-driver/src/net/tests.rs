@@ -76,7 +76,7 @@ fn s5_1_6_packets_are_received_read_and_forwarded() {
             assert_eq!(net.receive(0), Ok(None));
             fill(&mut from, &behind(1, &[round; 60]), 72);
             let packet = net.receive(0).unwrap().unwrap();
-            assert_eq!((packet.len(), packet.header()), (60, &Header::default()));
+            assert_eq!((packet.len(), packet.header()), (60, Header::default()));
             assert_eq!(read(&mut net, &packet), [round; 60]);
             let mut middle = [0; 9];
             assert_eq!(net.read(0, &packet, 55, &mut middle), Ok(5));
