@@ -130,7 +130,10 @@ impl<A: Area, T> Ring<A, T> {
     #[inline(always)]
     fn offer(&mut self, head: u16) -> Result<(), QueueError> {
         let at = AVAIL_RING + 2 * self.entry(self.next_available);
-        self.areas.driver.store_u16(at, head, Ordering::Relaxed)?;
+        // With one descriptor a buffer, an entry is what it was a lap ago: a line that is not written stays where the device reads it.
+        if self.areas.driver.load_u16(at, Ordering::Relaxed)? != head {
+            self.areas.driver.store_u16(at, head, Ordering::Relaxed)?;
+        }
         self.next_available = self.next_available.wrapping_add(1);
         Ok(())
     }
