@@ -5,9 +5,9 @@
 #![allow(unsafe_code)]
 
 use crate::request::{Header, MAX_FRAME_BYTES, MIN_FRAME_BYTES};
-use std::ptr;
+use std::ptr::{self, NonNull};
 use vioduct_spec::net::{ADDRESS_LEN, HEADER_LEN, HEADER_NUM_BUFFERS};
-use vioduct_virtio_device::Chain;
+use vioduct_virtio_device::{Chain, fetch};
 
 const ADDRESSES_LEN: usize = 2 * ADDRESS_LEN;
 
@@ -84,7 +84,7 @@ pub(crate) fn copy(sent: &Chain, room: &Chain) -> u32 {
 #[inline]
 pub(crate) fn fetch_to_read(sent: &Chain) {
     if let Some(host) = sent.readable().first().and_then(|piece| piece.host()) {
-        fetch::<READ>(host.as_ptr());
+        lines(host).for_each(fetch::to_read);
     }
 }
 
@@ -92,32 +92,14 @@ pub(crate) fn fetch_to_read(sent: &Chain) {
 #[inline]
 pub(crate) fn fetch_to_write(room: &Chain) {
     if let Some(host) = room.writable().first().and_then(|piece| piece.host()) {
-        fetch::<WRITE>(host.as_ptr());
+        lines(host).for_each(fetch::to_write);
     }
 }
 
-#[cfg(target_arch = "x86_64")]
-const READ: i32 = std::arch::x86_64::_MM_HINT_T0;
-#[cfg(target_arch = "x86_64")]
-const WRITE: i32 = std::arch::x86_64::_MM_HINT_ET0;
-
-/// The header's line, and the next one.
-#[cfg(target_arch = "x86_64")]
+/// The header's cache line, and the next one.
 #[inline]
-fn fetch<const HINT: i32>(at: *const u8) {
+fn lines(host: NonNull<u8>) -> impl Iterator<Item = *const u8> {
     const LINE: usize = 64;
-    for line in [at, at.wrapping_add(LINE)] {
-        // SAFETY: a hint reads nothing that the program sees, and does not fault, whatever the address.
-        unsafe { std::arch::x86_64::_mm_prefetch::<HINT>(line.cast()) };
-    }
+    let at = host.as_ptr().cast_const();
+    [at, at.wrapping_add(LINE)].into_iter()
 }
-
-#[cfg(not(target_arch = "x86_64"))]
-const READ: i32 = 0;
-#[cfg(not(target_arch = "x86_64"))]
-const WRITE: i32 = 1;
-
-/// Processors of other kinds fetch when they must.
-#[cfg(not(target_arch = "x86_64"))]
-#[inline]
-fn fetch<const HINT: i32>(_: *const u8) {}

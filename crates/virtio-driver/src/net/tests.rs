@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::vec;
 use std::vec::Vec;
 use vioduct_spec::net::*;
+use vioduct_spec::ring::split::{USED_ELEMENT_SIZE, USED_IDX, USED_RING};
 use vioduct_spec::{Features, device_type};
-use vioduct_virtqueue::{Queue, QueuePosition};
+use vioduct_virtqueue::{IoAddr, Memory, Queue, QueueError, QueuePosition};
 
 type Shared = Arc<TestMemory>;
 type TestNet = Net<FakeTransport, Shared>;
@@ -147,6 +148,25 @@ fn row77_a_number_of_buffers_beyond_those_that_are_there_is_an_error_and_loses_n
         net.release(0, packet).unwrap();
         net.kick(0).unwrap();
     }
+}
+
+#[test]
+fn row78_what_came_before_an_invented_buffer_is_received_before_the_queue_says_so() {
+    let (mut net, memory) = net(Features::NONE, 4, &Plan::default());
+    let mut from = receiving(&mut net, &memory);
+    fill(&mut from, &behind(1, b"one"), 15);
+    fill(&mut from, &behind(1, b"two"), 15);
+    let used = net.pairs[0].receive_layout().device_area;
+    memory
+        .write(IoAddr(used.0 + (USED_RING + 2 * USED_ELEMENT_SIZE) as u64), &[99, 0, 0, 0, 15, 0, 0, 0])
+        .unwrap();
+    memory.write(IoAddr(used.0 + USED_IDX as u64), &[3, 0]).unwrap();
+    for expected in [b"one", b"two"] {
+        let packet = net.receive(0).unwrap().unwrap();
+        assert_eq!(read(&mut net, &packet), expected);
+        net.release(0, packet).unwrap();
+    }
+    assert_eq!(net.receive(0), Err(RequestError::Queue(QueueError::BufferId(99))));
 }
 
 #[test]
