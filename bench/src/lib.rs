@@ -18,6 +18,7 @@
 //! | [`checks`] | our device end with and without its checks, as two programs |
 //! | [`cores`] | processors for threads of their own |
 //! | [`report`] | rows, as a table or as JSON |
+//! | [`resident`] | memory of a process beside the guest's |
 
 pub mod attach;
 pub mod boot;
@@ -32,3 +33,4 @@ pub mod guest;
 pub mod packets;
 pub mod peer_driver;
 pub mod report;
+pub mod resident;

@@ -1,5 +1,6 @@
 //! `vioduct serve` as a process.
 
+use crate::resident::Resident;
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{CpuSet, sched_setaffinity};
@@ -96,8 +97,8 @@ impl Program {
     /// # Errors
     /// If the system does not tell.
     pub fn resident(&self) -> Result<Resident> {
-        let maps = std::fs::read_to_string(format!("/proc/{}/smaps", self.child.id()))?;
-        Ok(Resident::of(&maps))
+        // The client shares the guest's memory as files in memory.
+        Resident::of(self.child.id(), |mapping| mapping.line.contains("/memfd:"))
     }
 
     fn pid(&self) -> Option<Pid> {
@@ -114,58 +115,5 @@ impl Drop for Program {
         if let Err(error) = self.child.wait() {
             eprintln!("cannot wait for the program: {error}");
         }
-    }
-}
-
-/// Resident memory in KiB, beyond what the client shares.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Resident {
-    /// All, the pages of programs and libraries that other processes use too among them.
-    pub all: u64,
-    /// What only this process has.
-    pub private: u64,
-}
-
-impl Resident {
-    /// Adds up `/proc/PID/smaps`, without the mappings of memory files: those are the guest's memory.
-    #[must_use]
-    pub fn of(maps: &str) -> Self {
-        let mut sum = Self::default();
-        let mut guest = false;
-        for line in maps.lines() {
-            let mut words = line.split_whitespace();
-            let Some(first) = words.next() else { continue };
-            match (first, words.next().and_then(|word| word.parse::<u64>().ok())) {
-                _ if !first.ends_with(':') => guest = line.contains("/memfd:"),
-                ("Rss:", Some(size)) if !guest => sum.all += size,
-                ("Private_Clean:" | "Private_Dirty:", Some(size)) if !guest => sum.private += size,
-                _ => {}
-            }
-        }
-        sum
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_the_client_shares_is_not_counted() {
-        let maps = "\
-55d0c0000000-55d0c0010000 r-xp 00000000 fe:01 1234   /usr/bin/vioduct
-Size:                 64 kB
-Rss:                  60 kB
-Pss:                  30 kB
-Private_Clean:         8 kB
-Private_Dirty:         0 kB
-7f0000000000-7f0004000000 rw-s 00000000 00:01 7      /memfd:guest (deleted)
-Rss:               65536 kB
-Private_Dirty:       100 kB
-7ffc00000000-7ffc00021000 rw-p 00000000 00:00 0      [stack]
-Rss:                  12 kB
-Private_Dirty:        12 kB
-";
-        assert_eq!(Resident::of(maps), Resident { all: 72, private: 20 });
     }
 }

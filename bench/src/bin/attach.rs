@@ -7,10 +7,11 @@ use std::path::Path;
 use std::time::Duration;
 use vioduct_bench::attach::access::{self, Access, Operation};
 use vioduct_bench::attach::measure::{Measure, table};
-use vioduct_bench::attach::program::{self, Program, Resident, Wire};
+use vioduct_bench::attach::program::{self, Program, Wire};
 use vioduct_bench::attach::requests::Requests;
 use vioduct_bench::contest::{Figures, Plan, duel};
 use vioduct_bench::cores::{pin, processor};
+use vioduct_bench::resident::Resident;
 use vioduct_virtqueue::RingFormat;
 
 /// From the start of a process to a connected client.

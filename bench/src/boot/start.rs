@@ -3,6 +3,7 @@
 use super::exits::Exits;
 use super::monitor::RAM_MIB;
 use super::standstill::Watch;
+use crate::resident::Resident;
 use anyhow::{Context, Result, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::Read;
@@ -56,8 +57,9 @@ impl Start {
         let time = began.elapsed();
         let process = running.0.id();
         let exits = Exits::of(process)?;
-        let maps = std::fs::read_to_string(format!("/proc/{process}/smaps"))?;
-        Ok(Some(Self { time, exits, resident_kib: resident_kib(&maps) }))
+        // No other mapping is nearly as large and has pages.
+        let resident = Resident::of(process, |mapping| mapping.size_kib >= RAM_MIB << 10)?;
+        Ok(Some(Self { time, exits, resident_kib: resident.all }))
     }
 }
 
@@ -93,41 +95,9 @@ fn wait_for(sign: &[u8], line: &mut ChildStdout, watch: &mut Watch) -> Result<bo
     Ok(true)
 }
 
-/// Adds up `/proc/PID/smaps`, without the mapping of the guest's RAM: no other is nearly as large and has pages.
-fn resident_kib(maps: &str) -> u64 {
-    const GUEST_KIB: u64 = RAM_MIB << 10;
-    let (mut sum, mut size) = (0, 0);
-    for line in maps.lines() {
-        let mut words = line.split_whitespace();
-        match (words.next(), words.next().and_then(|word| word.parse::<u64>().ok())) {
-            (Some("Size:"), Some(kib)) => size = kib,
-            (Some("Rss:"), Some(kib)) if size < GUEST_KIB => sum += kib,
-            _ => {}
-        }
-    }
-    sum
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_guests_ram_is_not_the_monitors() {
-        let maps = "\
-55d0c0000000-55d0c0010000 r-xp 00000000 fe:01 1234   /usr/bin/vioduct
-Size:                 64 kB
-Rss:                  60 kB
-Pss:                  30 kB
-7f0000000000-7f0020000000 rw-s 00000000 00:01 7      /memfd:guest (deleted)
-Size:             524288 kB
-Rss:               65536 kB
-7ffc00000000-7ffc00021000 rw-p 00000000 00:00 0      [stack]
-Size:                132 kB
-Rss:                  12 kB
-";
-        assert_eq!(resident_kib(maps), 72);
-    }
 
     #[test]
     fn a_guest_that_ends_without_its_sign_is_quoted() {

@@ -275,7 +275,9 @@ pub(super) fn watch(
             }
             Line::Load => before = clock(),
             Line::Loaded(load) => {
-                watched.loads.push((load, clock().zip(before).map(|(after, before)| after - before)));
+                // A thread that has ended meanwhile is missed.
+                let time = clock().zip(before).and_then(|(after, before)| after.checked_sub(before));
+                watched.loads.push((load, time));
             }
             Line::Negotiated(bits) => {
                 let packed = Features(bits).contains(Features::RING_PACKED);
