@@ -413,13 +413,14 @@ impl Queue {
         }
     }
 
-    /// Completes every chain of `done` with the number of bytes written beside it, emptying it; publishes nothing.
+    /// Completes every chain of `done` with the number of bytes written beside it; publishes nothing.
     ///
     /// # Errors
     /// As for [`complete`](Self::complete); the chains left are discarded then.
-    pub fn complete_batch(&mut self, done: &mut Vec<(Chain, u32)>) -> Result<(), QueueError> {
+    #[inline]
+    pub fn complete_batch(&mut self, done: impl IntoIterator<Item = (Chain, u32)>) -> Result<(), QueueError> {
         let mut result = Ok(());
-        for (chain, written) in done.drain(..) {
+        for (chain, written) in done {
             match result {
                 Ok(()) => result = self.complete(chain, written),
                 Err(_) => chain.discard(),

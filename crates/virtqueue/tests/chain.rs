@@ -53,7 +53,7 @@ fn a_batch_with_a_foreign_chain_lets_go_of_the_rest() {
     let (mut first, mut second) = (Pair::new(4, Features::NONE), Pair::new(4, Features::NONE));
     let foreign = one(&mut second, 4, 4);
     let mut done = vec![(one(&mut first, 4, 4), 0), (foreign, 0), (one(&mut first, 4, 4), 0)];
-    assert!(matches!(first.device.complete_batch(&mut done), Err(QueueError::BufferId(_))));
+    assert!(matches!(first.device.complete_batch(done.drain(..)), Err(QueueError::BufferId(_))));
     assert!(done.is_empty());
 }
 

@@ -33,6 +33,7 @@ impl Port for Reflect {
             transmit: transmit_queue(number),
             receiver: Receiver::new(receive_queue(number), negotiated, shared.clone()),
             sent: VecDeque::with_capacity(LIMIT),
+            lens: Vec::with_capacity(LIMIT),
             negotiated,
             shared,
             tells,
@@ -47,6 +48,8 @@ struct Reflector {
     receiver: Receiver,
     /// Packets that were popped, in order.
     sent: VecDeque<Chain>,
+    /// Lengths in bytes of what was copied; kept, so that no turn allocates.
+    lens: Vec<u32>,
     negotiated: Features,
     shared: Arc<Shared>,
     tells: Tells,
@@ -56,26 +59,33 @@ impl Reflector {
     /// Reflects packets, as long as there are some, and buffers for them.
     fn turn(&mut self, io: &mut Io<'_>) -> Result<(), Fault> {
         self.look_ahead(io)?;
-        for _ in 0..LIMIT {
-            if !self.receiver.is_idle() && self.receiver.place(io)? == Placed::Waiting {
-                return Ok(());
-            }
-            let Some(sent) = self.sent.pop_front() else { return Ok(()) };
+        let found = self.sent.len();
+        while self.receiver.is_idle() || self.receiver.place(io)? != Placed::Waiting {
+            self.copy(io)?;
+            let Some(sent) = self.sent.pop_front() else { break };
             let Some(room) = self.receiver.ahead().pop_front() else {
                 self.sent.push_front(sent);
-                return Ok(());
+                io.expect_kick(self.receive);
+                break;
             };
-            match mirror::copy(&sent, &room) {
-                0 => self.with_care(sent, room, io)?,
-                written => {
-                    io.complete(self.receive, room, written)?;
-                    io.complete(self.transmit, sent, 0)?;
-                }
-            }
+            self.with_care(sent, room, io)?;
         }
-        // There may be more: it is looked for in the next turn, once these are published.
-        io.expect_kick(self.transmit);
+        if found == LIMIT && self.sent.is_empty() {
+            // There may be more: it is looked for in the next turn, once these are published.
+            io.expect_kick(self.transmit);
+        }
         Ok(())
+    }
+
+    /// Copies packets that take no care, and completes them, ring by ring: what is written to one lies side by side.
+    fn copy(&mut self, io: &mut Io<'_>) -> Result<(), Fault> {
+        let (rooms, lens) = (self.receiver.ahead(), &mut self.lens);
+        let copied = rooms.iter().zip(&self.sent).map(|(room, sent)| mirror::copy(sent, room));
+        lens.clear();
+        lens.extend(copied.take_while(|len| *len != 0));
+        let count = lens.len();
+        complete(self.receive, rooms.drain(..count).zip(lens.drain(..)), io)?;
+        complete(self.transmit, self.sent.drain(..count).map(|sent| (sent, 0)), io)
     }
 
     /// Pops as many buffers as a turn takes, and no more packets than that, and has the processor fetch them all while it goes on: one
@@ -83,17 +93,8 @@ impl Reflector {
     /// queue: one that is stopped loses none.
     fn look_ahead(&mut self, io: &mut Io<'_>) -> Result<(), Fault> {
         let rooms = self.receiver.ahead();
-        while rooms.len() < LIMIT {
-            let Some(room) = pop(self.receive, io)? else { break };
-            mirror::fetch_to_write(&room);
-            rooms.push_back(room);
-        }
-        while self.sent.len() < rooms.len() {
-            let Some(sent) = pop(self.transmit, io)? else { break };
-            mirror::fetch_to_read(&sent);
-            self.sent.push_back(sent);
-        }
-        Ok(())
+        pop_up_to(LIMIT, self.receive, io, rooms, mirror::fetch_to_write)?;
+        pop_up_to(rooms.len(), self.transmit, io, &mut self.sent, mirror::fetch_to_read)
     }
 
     /// A packet that asks for something, or does not simply fit.
@@ -148,15 +149,33 @@ impl Reflector {
     }
 }
 
-/// Past the budget: a turn has a limit of its own.
+/// Pops until there are `count`, past the budget: a turn has a limit of its own.
 #[inline]
-fn pop(q: u16, io: &mut Io<'_>) -> Result<Option<Chain>, Fault> {
-    let Some(queue) = io.queue(q) else { return Ok(None) };
-    let chain = queue.pop().map_err(|error| Fault::Queue { queue: q, error })?;
-    if chain.is_none() {
-        io.expect_kick(q);
+fn pop_up_to(
+    count: usize,
+    q: u16,
+    io: &mut Io<'_>,
+    chains: &mut VecDeque<Chain>,
+    fetch: impl Fn(&Chain),
+) -> Result<(), Fault> {
+    let Some(queue) = io.queue(q) else { return Ok(()) };
+    while chains.len() < count {
+        let Some(chain) = queue.pop().map_err(|error| Fault::Queue { queue: q, error })? else {
+            io.expect_kick(q);
+            break;
+        };
+        fetch(&chain);
+        chains.push_back(chain);
     }
-    Ok(chain)
+    Ok(())
+}
+
+#[inline]
+fn complete(q: u16, mut done: impl Iterator<Item = (Chain, u32)>, io: &mut Io<'_>) -> Result<(), Fault> {
+    match io.queue(q) {
+        Some(queue) => queue.complete_batch(done).map_err(|error| Fault::Queue { queue: q, error }),
+        None => done.try_for_each(|(chain, written)| io.complete(q, chain, written)),
+    }
 }
 
 impl QueueHandler for Reflector {

@@ -379,7 +379,7 @@ fn row22_a_batch_ends_at_its_budget_however_fast_the_driver_adds() {
         let mut done: Vec<_> = out.drain(..).map(|chain| (chain, 0)).collect();
         // As soon as they are used the driver offers them again.
         let heads: Vec<u16> = done.iter().map(|(chain, _)| chain.id()).collect();
-        pair.device.complete_batch(&mut done).unwrap();
+        pair.device.complete_batch(done.drain(..)).unwrap();
         let _ = pair.device.publish().unwrap();
         ring.offer(&heads);
     }
