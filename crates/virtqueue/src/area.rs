@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 use crate::error::SetupError;
+use crate::fetch;
 use crate::memory::{Access, IoAddr, Memory, MemoryFault};
 use alloc::sync::Arc;
 use core::ptr::NonNull;
@@ -82,6 +83,8 @@ pub(crate) trait Area {
         descriptor: Descriptor,
         order: Ordering,
     ) -> Result<(), MemoryFault>;
+    /// Has the processor fetch descriptor `index`, which is read soon; one beyond the area is none.
+    fn fetch_descriptor(&self, index: usize);
     /// A sequentially consistent fence between this side's last store and its next load.
     fn fence(&self);
 }
@@ -257,6 +260,11 @@ impl Area for Mapped {
     }
 
     #[inline(always)]
+    fn fetch_descriptor(&self, index: usize) {
+        fetch::to_read(self.host.as_ptr().wrapping_add(index * DESCRIPTOR_SIZE));
+    }
+
+    #[inline(always)]
     fn fence(&self) {
         fence(Ordering::SeqCst);
     }
@@ -341,6 +349,9 @@ impl Area for Remote {
         self.store(at, &[a, b, c, d, e, f])?;
         self.store_u16(at + 6, u16::from_le_bytes([g, h]), order)
     }
+
+    /// There is nothing here that the processor knows of.
+    fn fetch_descriptor(&self, _: usize) {}
 
     fn fence(&self) {
         fence(Ordering::SeqCst);

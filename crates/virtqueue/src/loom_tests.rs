@@ -145,6 +145,8 @@ impl Area for Modelled {
         Ok(())
     }
 
+    fn fetch_descriptor(&self, _: usize) {}
+
     fn fence(&self) {
         if self.flaw != Flaw::NoFence {
             fence(Ordering::SeqCst);

@@ -12,7 +12,10 @@ use crate::layout::{QueuePosition, RingIndex};
 use crate::memory::IoAddr;
 use alloc::boxed::Box;
 use core::sync::atomic::Ordering;
-use vioduct_spec::ring::{DESC_F_INDIRECT, DESC_F_NEXT, DESC_F_WRITE};
+use vioduct_spec::ring::{DESC_F_INDIRECT, DESC_F_NEXT, DESC_F_WRITE, DESCRIPTOR_SIZE};
+
+/// Descriptors in a cache line.
+const PER_LINE: usize = 64 / DESCRIPTOR_SIZE;
 
 pub(crate) struct Ring<A> {
     areas: Areas<A>,
@@ -77,6 +80,11 @@ impl<A: Area> Ring<A> {
             self.areas.descriptors.load_descriptor(usize::from(self.available.index), Ordering::Acquire)?;
         if !is_available(first.fourth(), self.available.wrap) || self.outstanding >= self.size {
             return Ok(None);
+        }
+        let index = usize::from(self.available.index);
+        if index.is_multiple_of(PER_LINE) {
+            // The driver's processor has those lines; the next one is on its way by now.
+            self.areas.descriptors.fetch_descriptor(index + 2 * PER_LINE);
         }
         let mut body = buffers.take();
         if let Err(fault) = self.fill(first, buffers, &mut body) {

@@ -91,6 +91,32 @@ fn packets_wait_for_buffers_in_order() {
     }
 }
 
+/// Every fifth packet takes more care than a copy: with some of them bad, the others keep their order.
+#[test]
+fn packets_of_one_wake_keep_their_order_whatever_care_they_take() {
+    const COUNT: u8 = 70;
+    for format in FORMATS {
+        let mut machine = before_a_mirror(format);
+        let packet = |number: u8| behind(PLAIN, &frame(PEER, ADDRESS, 60 + usize::from(number)));
+        for number in 0..COUNT {
+            machine.submit(RECEIVE, &[], &[200]).unwrap();
+            let packet = packet(number);
+            match number % 5 {
+                3 => machine.submit(TRANSMIT, &[&packet[..20], &packet[20..]], &[]).unwrap(),
+                4 => machine.submit(TRANSMIT, &[&packet[..HEADER_LEN]], &[]).unwrap(),
+                _ => machine.submit(TRANSMIT, &[&packet], &[]).unwrap(),
+            };
+        }
+        let _ = (machine.kick(RECEIVE).unwrap(), machine.kick(TRANSMIT).unwrap());
+        run(&mut machine);
+        for number in (0..COUNT).filter(|number| number % 5 != 4) {
+            let len = HEADER_LEN + 60 + usize::from(number);
+            assert_eq!(take(&mut machine).map(|back| back.len()), Some(len), "{number}");
+        }
+        assert_eq!((take(&mut machine), sent_back(&mut machine)), (None, usize::from(COUNT)));
+    }
+}
+
 #[test]
 fn a_packet_takes_several_buffers_where_that_was_negotiated() {
     for format in FORMATS {
