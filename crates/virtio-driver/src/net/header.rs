@@ -20,17 +20,6 @@ pub struct Header {
     pub csum_offset: u16,
 }
 
-impl Header {
-    /// virtio 1.3 §5.1.6.2.1: `num_buffers` of a packet that is sent is 0.
-    pub(super) fn encode(&self) -> [u8; HEADER_LEN] {
-        let Self { flags, gso_type, hdr_len, gso_size, csum_start, csum_offset } = *self;
-        let words = [hdr_len, gso_size, csum_start, csum_offset, 0].into_iter().flat_map(u16::to_le_bytes);
-        let mut bytes = [0; HEADER_LEN];
-        bytes.iter_mut().zip([flags, gso_type].into_iter().chain(words)).for_each(|(to, from)| *to = from);
-        bytes
-    }
-}
-
 /// A header as it lies before a packet, `num_buffers` included: two words, so that it travels in registers. Read as one thing from
 /// pieces that have just been stored, it would wait for all that was stored before them (docs/decisions/0010).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,6 +35,14 @@ const _: () = assert!(BACK + size_of::<u32>() == HEADER_LEN && HEADER_NUM_BUFFER
 impl Raw {
     /// A packet to which nothing is to be done.
     pub(super) const PLAIN: Self = Self { front: 0, back: 0 };
+
+    /// virtio 1.3 §5.1.6.2.1: `num_buffers` of a packet that is sent is 0.
+    pub(super) const fn of(header: &Header) -> Self {
+        let Header { flags, gso_type, hdr_len, gso_size, csum_start, csum_offset } = *header;
+        let ([a, b], [c, d], [e, f]) =
+            (hdr_len.to_le_bytes(), gso_size.to_le_bytes(), csum_start.to_le_bytes());
+        Self { front: u64::from_le_bytes([flags, gso_type, a, b, c, d, e, f]), back: csum_offset as u32 }
+    }
 
     pub(super) fn read<D: Dma>(memory: &DmaBuffer<D>, offset: usize) -> Result<Self, DmaError> {
         Ok(Self {
@@ -74,5 +71,29 @@ impl Raw {
             csum_start: u16::from_le_bytes([e, f]),
             csum_offset: self.back as u16,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s5_1_6_fields_are_where_the_specification_has_them() {
+        let raw = Raw { front: 0x0807_0605_0403_0201, back: 0x0c0b_0a09 };
+        let header = Header {
+            flags: 1,
+            gso_type: 2,
+            hdr_len: 0x0403,
+            gso_size: 0x0605,
+            csum_start: 0x0807,
+            csum_offset: 0x0a09,
+        };
+        assert_eq!((raw.decode(), raw.buffers()), (header, 0x0c0b));
+        assert_eq!(
+            Raw::of(&header),
+            Raw { back: 0x0a09, ..raw },
+            "virtio 1.3 §5.1.6.2.1: of what is sent, 0"
+        );
     }
 }

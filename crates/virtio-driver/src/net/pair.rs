@@ -127,7 +127,7 @@ impl<D: Dma> Pair<D> {
         }
         let slot = *self.free.last().ok_or(RequestError::Full)?;
         let start = self.at(slot);
-        self.memory.write(start, &header.encode())?;
+        Raw::of(header).write(&mut self.memory, start)?;
         self.memory.write(start + HEADER_LEN, frame)?;
         self.transmit
             .add(&[self.buffer(slot, len as u32)?], &[], slot)
