@@ -85,6 +85,22 @@ fn the_next_driver_has_translations_too() {
     }
 }
 
+/// The features are told anew when a log begins, with a queue at work.
+#[test]
+fn a_queue_that_comes_after_the_log_has_all_translated_again() {
+    let fake = Fake::new();
+    let mut rig = card(&fake);
+    rig.negotiate(Features::ACCESS_PLATFORM).unwrap();
+    rig.enable_queue(0).unwrap();
+    rig.write_status(Status::DRIVER_OK).unwrap();
+    assert_eq!(translations(&fake), [UPDATE]);
+    rig.memory.start_log();
+    rig.enable_queue(1).unwrap();
+    let asked = fake.asked();
+    let place = |words: &str| asked.iter().position(|request| request.starts_with(words));
+    assert!(place("SetFeatures").is_some_and(|features| Some(features) < place(UPDATE)), "{asked:?}");
+}
+
 #[test]
 fn a_kernel_without_it_has_it_not_offered_and_one_without_messages_does_not_serve() {
     let fake = Fake::new();
