@@ -86,7 +86,7 @@ pub mod translation {
     pub const SIZE: usize = 16;
     /// `u64`: the same place in this process.
     pub const USER: usize = 24;
-    /// `u8`: what the device may do there; 3 is to read and to write.
+    /// `u8`: what the device may do there.
     pub const PERMISSION: usize = 32;
     /// `u8`: which of the messages it is.
     pub const MESSAGE: usize = 33;
