@@ -91,10 +91,20 @@ impl Contest {
         Ok(Self(starts))
     }
 
-    /// The least figure of ours.
+    /// Figures of ours.
+    fn all_of_ours(&self, figure: fn(&Start) -> f64) -> impl Iterator<Item = f64> {
+        let ours = self.0.iter().filter(|(monitor, _)| *monitor == Monitor::Vioduct);
+        ours.flat_map(|(_, starts)| starts).map(figure)
+    }
+
+    /// The least of them.
     fn ours(&self, figure: fn(&Start) -> f64) -> Result<f64> {
-        let ours = self.0.iter().find(|(monitor, _)| *monitor == Monitor::Vioduct);
-        ours.and_then(|(_, starts)| least(starts, figure)).context("vioduct has not started")
+        self.all_of_ours(figure).min_by(f64::total_cmp).context("vioduct has not started")
+    }
+
+    /// The greatest of them.
+    fn ours_most(&self, figure: fn(&Start) -> f64) -> Result<f64> {
+        self.all_of_ours(figure).max_by(f64::total_cmp).context("vioduct has not started")
     }
 
     /// The least figure of the best of the others, and which it is.
@@ -130,7 +140,8 @@ impl Contest {
             })
             .collect::<Result<_>>()?;
         let name = format!("{transport}: memory beyond the guest's");
-        rows.push(Measure::alone(&name, self.ours(mebibytes)?, "MiB", Some(RESIDENT_GOAL_MIB)));
+        // A limit is kept by every start.
+        rows.push(Measure::alone(&name, self.ours_most(mebibytes)?, "MiB", Some(RESIDENT_GOAL_MIB)));
         Ok(rows)
     }
 }
