@@ -196,6 +196,14 @@ impl Io<'_> {
         }
     }
 
+    /// The same, and buffers of the handler's other queues do not wake it, until it expects or [pops](Self::pop) them: for one that
+    /// could do nothing with them.
+    #[inline]
+    pub fn expect_kick_only(&mut self, q: u16) {
+        self.slots.iter_mut().for_each(Slot::expect_no_kick);
+        self.expect_kick(q);
+    }
+
     /// Wakes this handler with [`Wake::Source`] when `fd` becomes ready. The handler keeps `fd` open until it calls
     /// [`unwatch`](Self::unwatch). Watching it again changes `id` and `interest`.
     ///

@@ -121,6 +121,12 @@ impl Slot {
         }
     }
 
+    pub(crate) fn expect_no_kick(&mut self) {
+        if let Some(running) = &mut self.running {
+            running.wants_kick = false;
+        }
+    }
+
     fn request_wake(&mut self) {
         if let Some(running) = &mut self.running {
             running.pending = true;

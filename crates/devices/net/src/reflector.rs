@@ -59,21 +59,19 @@ impl Reflector {
     /// Reflects packets, as long as there are some, and buffers for them.
     fn turn(&mut self, io: &mut Io<'_>) -> Result<(), Fault> {
         self.look_ahead(io)?;
-        let found = self.sent.len();
         while self.receiver.is_idle() || self.receiver.place(io)? != Placed::Waiting {
             self.copy(io)?;
             let Some(sent) = self.sent.pop_front() else { break };
             let Some(room) = self.receiver.ahead().pop_front() else {
                 self.sent.push_front(sent);
-                io.expect_kick(self.receive);
                 break;
             };
             self.with_care(sent, room, io)?;
         }
-        if found == LIMIT && self.sent.is_empty() {
-            // There may be more: it is looked for in the next turn, once these are published.
-            io.expect_kick(self.transmit);
-        }
+        // There may be more: it is looked for in the next turn, once these are published. Packets without buffers must not be: they would
+        // be found over and over.
+        let lacking = if self.receiver.ahead().is_empty() { self.receive } else { self.transmit };
+        io.expect_kick_only(lacking);
         Ok(())
     }
 
@@ -160,10 +158,7 @@ fn pop_up_to(
 ) -> Result<(), Fault> {
     let Some(queue) = io.queue(q) else { return Ok(()) };
     while chains.len() < count {
-        let Some(chain) = queue.pop().map_err(|error| Fault::Queue { queue: q, error })? else {
-            io.expect_kick(q);
-            break;
-        };
+        let Some(chain) = queue.pop().map_err(|error| Fault::Queue { queue: q, error })? else { break };
         fetch(&chain);
         chains.push_back(chain);
     }

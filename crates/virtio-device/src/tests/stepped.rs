@@ -205,6 +205,30 @@ fn a_batch_handler_is_kicked_when_it_asks() {
 }
 
 #[test]
+fn a_handler_leaves_alone_what_it_expects_nothing_of() {
+    for features in FORMATS {
+        let (sender, woken) = channel();
+        let model = Scripted::new(vec![16, 16], move |why, io| {
+            sender.send(why).unwrap();
+            // Having looked at it, it gets no kicks of it.
+            io.expect_kick(1);
+            let _ = io.queue(1);
+            io.serve(0, increment)?;
+            io.expect_kick_only(0);
+            Ok(())
+        });
+        let mut rig = Rig::new(Inline::new(model), features).unwrap();
+        rig.endpoint.backend_mut().run(10);
+        wakes(&woken);
+        rig.submit(1, &[&[1]], &[1]).unwrap();
+        let _ = rig.queue(1).unwrap().kick_prepare();
+        assert_eq!(rig.endpoint.backend_mut().run(10), 0);
+        assert_eq!(rig.request(0, &[1], 1).unwrap().bytes, [2]);
+        assert_eq!(wakes(&woken), [Wake::Kick(0)]);
+    }
+}
+
+#[test]
 fn event_sources_wake_their_handler() {
     let finish = Arc::new(EventFd::new().unwrap());
     let (model, woken) = holding(finish.clone());

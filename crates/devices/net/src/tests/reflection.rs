@@ -22,6 +22,12 @@ fn post(machine: &mut Machine, pieces: &[u32]) {
     run(machine);
 }
 
+/// Makes available what was submitted.
+fn start(machine: &mut Machine) {
+    let _ = (machine.kick(RECEIVE).unwrap(), machine.kick(TRANSMIT).unwrap());
+    run(machine);
+}
+
 fn take(machine: &mut Machine) -> Option<Vec<u8>> {
     machine.take(RECEIVE).unwrap().map(cut)
 }
@@ -91,6 +97,77 @@ fn packets_wait_for_buffers_in_order() {
     }
 }
 
+/// More than a turn takes: the mirror goes on by itself, and where a buffer lacks, by its kick alone.
+#[test]
+fn packets_in_several_buffers_come_back_as_far_as_there_are_buffers() {
+    const PACKETS: usize = 40;
+    for format in FORMATS {
+        let mut machine = before_a_mirror(format | MRG_RXBUF);
+        let packet = behind(PLAIN, &frame(PEER, ADDRESS, 500));
+        for _ in 0..PACKETS {
+            machine.submit(TRANSMIT, &[&packet], &[]).unwrap();
+        }
+        for _ in 0..3 * PACKETS - 1 {
+            machine.submit(RECEIVE, &[], &[200]).unwrap();
+        }
+        start(&mut machine);
+        assert_eq!(std::iter::from_fn(|| take(&mut machine)).count(), 3 * (PACKETS - 1));
+        post(&mut machine, &[200]);
+        assert_eq!(std::iter::from_fn(|| take(&mut machine)).count(), 3, "the last one waited for it");
+        assert_eq!(sent_back(&mut machine), PACKETS);
+    }
+}
+
+/// How often the mirror was woken, by either queue.
+fn wakes(machine: &mut Machine) -> u64 {
+    let backend = machine.endpoint.backend_mut();
+    [RECEIVE, TRANSMIT].iter().map(|q| backend.stats(*q).unwrap().wakes).sum()
+}
+
+/// While packets wait, only buffers wake the mirror; while buffers do, only packets.
+#[test]
+fn the_mirror_sleeps_until_what_it_lacks_comes() {
+    for format in FORMATS {
+        let mut machine = before_a_mirror(format);
+        let packet = behind(PLAIN, &frame(PEER, ADDRESS, 60));
+        post(&mut machine, &[100]);
+        let mut woken = wakes(&mut machine);
+        post(&mut machine, &[100]);
+        assert_eq!(wakes(&mut machine), woken, "it has a buffer already");
+        for _ in 0..4 {
+            machine.submit(TRANSMIT, &[&packet], &[]).unwrap();
+        }
+        let _ = machine.kick(TRANSMIT).unwrap();
+        run(&mut machine);
+        woken += 1;
+        assert_eq!((sent_back(&mut machine), wakes(&mut machine)), (2, woken));
+        send(&mut machine, &[&packet]);
+        assert_eq!(wakes(&mut machine), woken, "there is no buffer for it");
+        for _ in 0..3 {
+            machine.submit(RECEIVE, &[], &[100]).unwrap();
+        }
+        let _ = machine.kick(RECEIVE).unwrap();
+        run(&mut machine);
+        assert_eq!((sent_back(&mut machine), wakes(&mut machine)), (3, woken + 1));
+    }
+}
+
+/// Bad packets take no buffers: what is behind them is looked for without another kick.
+#[test]
+fn packets_behind_bad_ones_are_found() {
+    for format in FORMATS {
+        let mut machine = before_a_mirror(format);
+        machine.submit(RECEIVE, &[], &[100]).unwrap();
+        for _ in 0..20 {
+            machine.submit(TRANSMIT, &[&[0; HEADER_LEN]], &[]).unwrap();
+        }
+        machine.submit(TRANSMIT, &[&behind(PLAIN, &frame(PEER, ADDRESS, 60))], &[]).unwrap();
+        start(&mut machine);
+        assert_eq!(take(&mut machine).map(|back| back.len()), Some(HEADER_LEN + 60));
+        assert_eq!(sent_back(&mut machine), 21);
+    }
+}
+
 /// Every fifth packet takes more care than a copy: with some of them bad, the others keep their order.
 #[test]
 fn packets_of_one_wake_keep_their_order_whatever_care_they_take() {
@@ -107,8 +184,7 @@ fn packets_of_one_wake_keep_their_order_whatever_care_they_take() {
                 _ => machine.submit(TRANSMIT, &[&packet], &[]).unwrap(),
             };
         }
-        let _ = (machine.kick(RECEIVE).unwrap(), machine.kick(TRANSMIT).unwrap());
-        run(&mut machine);
+        start(&mut machine);
         for number in (0..COUNT).filter(|number| number % 5 != 4) {
             let len = HEADER_LEN + 60 + usize::from(number);
             assert_eq!(take(&mut machine).map(|back| back.len()), Some(len), "{number}");
