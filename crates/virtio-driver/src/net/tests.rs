@@ -3,13 +3,14 @@ use crate::error::RequestError;
 use crate::fakes::{FakeTransport, TestMemory};
 use crate::request_queue::Options;
 use core::ops::ControlFlow;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::vec;
 use std::vec::Vec;
 use vioduct_spec::net::*;
 use vioduct_spec::ring::split::{USED_ELEMENT_SIZE, USED_IDX, USED_RING};
 use vioduct_spec::{Features, device_type};
-use vioduct_virtqueue::{IoAddr, Memory, Queue, QueueError, QueuePosition};
+use vioduct_virtqueue::{Chain, IoAddr, Memory, Queue, QueueError, QueuePosition};
 
 type Shared = Arc<TestMemory>;
 type TestNet = Net<FakeTransport, Shared>;
@@ -132,6 +133,41 @@ fn s5_1_6_4_a_packet_may_be_in_several_buffers() {
     net.forward(0, packet).unwrap();
     net.kick(0).unwrap();
     assert_eq!(sent(&mut to), Some(behind(0, b"one two three")));
+}
+
+/// A buffer of a packet in several is one of its own again, however those went: nothing is read, sent or released with it.
+#[test]
+fn s5_1_6_4_buffers_part_when_their_packet_has_gone() {
+    const ROUNDS: u8 = 12;
+    for forwarded in [false, true] {
+        let (mut net, memory) = net(MRG_RXBUF, 4, &Plan::default());
+        let (mut from, mut to) = (receiving(&mut net, &memory), sending(&mut net, &memory));
+        fill(&mut from, &behind(3, b"one "), 16);
+        fill(&mut from, b"two ", 4);
+        fill(&mut from, b"three", 5);
+        let packet = net.receive(0).unwrap().unwrap();
+        if forwarded {
+            net.forward(0, packet).unwrap();
+            net.kick(0).unwrap();
+            assert_eq!(sent(&mut to), Some(behind(0, b"one two three")));
+        } else {
+            net.release(0, packet).unwrap();
+        }
+        for round in 0..ROUNDS {
+            net.kick(0).unwrap();
+            fill(&mut from, &behind(1, &[round; 9]), 21);
+            let packet = net.receive(0).unwrap().unwrap();
+            assert_eq!(read(&mut net, &packet), [round; 9]);
+            net.forward(0, packet).unwrap();
+            net.kick(0).unwrap();
+            assert_eq!(sent(&mut to), Some(behind(0, &[round; 9])));
+        }
+        net.kick(0).unwrap();
+        let waiting: Vec<_> = core::iter::from_fn(|| from.pop().unwrap()).collect();
+        let places: BTreeSet<_> = waiting.iter().map(|chain| chain.writable()[0].addr()).collect();
+        assert_eq!((places.len(), waiting.len()), (4, 4), "no buffer is there twice");
+        waiting.into_iter().for_each(Chain::discard);
+    }
 }
 
 #[test]
