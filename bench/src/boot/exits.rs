@@ -20,16 +20,21 @@ pub struct Exits {
 }
 
 impl Exits {
-    /// Those of a process's machine: of that which was left most often, should it have had another one to try KVM out.
+    /// Those of a process's machine.
     ///
     /// # Errors
     /// If it has none, or debugfs is not mounted.
     pub fn of(process: u32) -> Result<Self> {
-        let machines = folders(Path::new(MACHINES), process)?;
+        Self::among(Path::new(MACHINES), process)
+    }
+
+    /// Those of the machine which was left most often, should the process have had another one to try KVM out.
+    fn among(machines: &Path, process: u32) -> Result<Self> {
+        let folders = folders(machines, process)?;
         // One that is going has no counts any more.
-        let counts = machines.iter().filter_map(|machine| Self::read(machine).ok());
+        let counts = folders.iter().filter_map(|machine| Self::read(machine).ok());
         let most = counts.max_by_key(|exits| exits.all);
-        most.with_context(|| format!("process {process} has no machine in {MACHINES}"))
+        most.with_context(|| format!("process {process} has no machine in {}", machines.display()))
     }
 
     fn read(machine: &Path) -> Result<Self> {
@@ -65,6 +70,14 @@ fn folders(machines: &Path, process: u32) -> Result<Vec<PathBuf>> {
 #[cfg(test)]
 mod tests {
     use super::{Exits, folders};
+    use std::path::Path;
+
+    /// A machine's counts as KVM has them: all, for ports, for other addresses, for pages.
+    fn write(machine: &Path, counts: [u64; 4]) {
+        for (name, count) in ["exits", "io_exits", "mmio_exits", "pf_fixed"].iter().zip(counts) {
+            std::fs::write(machine.join(name), format!("{count}\n")).unwrap();
+        }
+    }
 
     #[test]
     fn machines_belong_to_one_process() {
@@ -82,15 +95,35 @@ mod tests {
     #[test]
     fn counts_are_read_by_their_names() {
         let machine = tempfile::tempdir().unwrap();
-        for (name, count) in
-            [("exits", "70\n"), ("io_exits", "4\n"), ("mmio_exits", "3\n"), ("pf_fixed", "2\n")]
-        {
-            std::fs::write(machine.path().join(name), count).unwrap();
-        }
+        write(machine.path(), [70, 4, 3, 2]);
         let expected = Exits { all: 70, ports: 4, mmio: 3, pages: 2 };
         assert_eq!(Exits::read(machine.path()).unwrap(), expected);
         std::fs::write(machine.path().join("exits"), "many").unwrap();
         assert!(Exits::read(machine.path()).unwrap_err().to_string().contains("many"));
+    }
+
+    /// The one that KVM was tried out with may have the smaller number or the greater one, and be going.
+    #[test]
+    fn the_machine_that_was_left_most_often_counts() {
+        let machines = tempfile::tempdir().unwrap();
+        for (name, counts) in [
+            ("17-4", Some([5, 9, 9, 9])),
+            ("17-5", Some([70, 4, 3, 2])),
+            ("17-6", Some([6, 8, 8, 8])),
+            ("17-7", None),
+            ("18-4", Some([900, 1, 1, 1])),
+            ("19-4", None),
+        ] {
+            let machine = machines.path().join(name);
+            std::fs::create_dir(&machine).unwrap();
+            counts.into_iter().for_each(|counts| write(&machine, counts));
+        }
+        let expected = Exits { all: 70, ports: 4, mmio: 3, pages: 2 };
+        assert_eq!(Exits::among(machines.path(), 17).unwrap(), expected);
+        for none in [19, 20] {
+            let error = Exits::among(machines.path(), none).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("process {none} has no machine in")), "{error}");
+        }
     }
 
     #[test]
