@@ -6,11 +6,13 @@
 
 use crate::input::{self, Input};
 use crate::memory::{FuzzMemory, MAPPED_START, Poke, REMOTE_START};
+use std::ptr::NonNull;
 use std::sync::Arc;
 use vioduct_spec::Features;
 use vioduct_spec::ring::{DESC_F_AVAIL, DESC_F_USED, DESCRIPTOR_SIZE, packed, split};
 use vioduct_virtqueue::{
-    Access, AreaSizes, Chain, IoAddr, Queue, QueueError, QueuePosition, RingFormat, RingLayout, Segment, Wrap,
+    Access, AreaSizes, Burst, Chain, IoAddr, Next, Queue, QueueError, QueuePosition, RingFormat, RingLayout, Segment,
+    Single, Wrap,
 };
 
 /// Bits 0 to 2 of the first byte are [`input::features`].
@@ -25,7 +27,12 @@ pub const STEP_LEN: usize = 4;
 
 enum Step {
     Pop,
-    PopBatch(usize),
+    PopBurst(usize),
+    CompleteBurst {
+        count: usize,
+        written: u32,
+    },
+    ChainOf,
     Complete {
         which: usize,
         written: u32,
@@ -67,7 +74,11 @@ impl Step {
         let mut step = Input(input.bytes(STEP_LEN));
         match step.below(19) {
             0..=2 => Self::Pop,
-            3 => Self::PopBatch(1 + step.below(8)),
+            3 => match step.below(12) {
+                8 | 9 => Self::ChainOf,
+                10 | 11 => Self::CompleteBurst { count: step.below(8), written: u32::from(step.u16()) },
+                below => Self::PopBurst(1 + below),
+            },
             4 | 5 => Self::Complete { which: step.below(256), written: u32::from(step.u16()) },
             6 => Self::Discard { which: step.below(256) },
             7 => Self::Read { which: step.below(256), len: usize::from(step.u16()) },
@@ -101,12 +112,13 @@ pub fn run(format: RingFormat, bytes: &[u8]) {
     memory.log_writes(options & LOG_WRITES != 0);
     memory.put(IoAddr(start), input.bytes(crate::memory::PIECE_LEN));
     let Ok(queue) = Queue::new(memory.clone(), layout, features, position) else { return };
-    let mut device = Device { queue, memory, features, start, held: Vec::new() };
+    let mut device = Device { queue, memory, features, start, held: Vec::new(), burst: Burst::new(8) };
     while !steps.is_empty() {
         device.step(Step::decode(&mut steps));
         device.check();
     }
     device.held.drain(..).for_each(Chain::discard);
+    device.burst.discard();
 }
 
 fn layout(format: RingFormat, size: u16, start: u64, options: u8, input: &mut Input<'_>) -> RingLayout {
@@ -129,13 +141,16 @@ struct Device {
     features: Features,
     start: u64,
     held: Vec<Chain>,
+    burst: Burst,
 }
 
 impl Device {
     fn step(&mut self, step: Step) {
         match step {
             Step::Pop => self.pop(),
-            Step::PopBatch(max) => self.pop_batch(max),
+            Step::PopBurst(up_to) => self.pop_burst(up_to),
+            Step::CompleteBurst { count, written } => self.complete_burst(count, written),
+            Step::ChainOf => self.held.extend(self.queue.chain_of(&mut self.burst)),
             Step::Complete { which, written } => self.complete(which, written),
             Step::Discard { which } => self.discard(which),
             Step::Read { which, len } => self.read(which, len),
@@ -169,16 +184,25 @@ impl Device {
         self.held.extend(popped);
     }
 
-    fn pop_batch(&mut self, max: usize) {
-        let mut held = std::mem::take(&mut self.held);
-        let before = held.len();
+    fn pop_burst(&mut self, up_to: usize) {
+        let mut burst = std::mem::replace(&mut self.burst, Burst::new(0));
+        let before = burst.len();
         self.expect_fault(|queue| {
-            let count = queue.pop_batch(max, &mut held)?;
-            assert_eq!(before + count, held.len());
+            let next = queue.pop_burst(&mut burst, up_to)?;
+            assert!(next != Next::Nothing || burst.len() < up_to);
             Ok(())
         });
-        assert!(held.len() - before <= max);
-        self.held = held;
+        assert!(burst.len() <= before.max(up_to));
+        self.burst = burst;
+    }
+
+    fn complete_burst(&mut self, count: usize, written: u32) {
+        let mut burst = std::mem::replace(&mut self.burst, Burst::new(0));
+        let left = burst.len().saturating_sub(count);
+        burst.singles_mut().iter_mut().for_each(|single| single.mark_written(written));
+        self.expect_fault(|queue| queue.complete_burst(&mut burst, count));
+        assert_eq!(burst.len(), left);
+        self.burst = burst;
     }
 
     fn take(&mut self, which: usize) -> Option<Chain> {
@@ -260,6 +284,7 @@ impl Device {
     /// Stops the queue, as a reset does, and starts it again where it stood.
     fn resume(&mut self) {
         self.held.drain(..).for_each(Chain::discard);
+        self.burst.discard();
         let (layout, position) = (self.queue.layout(), self.queue.position());
         self.queue = Queue::new(self.memory.clone(), layout, self.features, position)
             .expect("a queue can resume where it stood");
@@ -267,14 +292,20 @@ impl Device {
 
     fn check(&self) {
         if self.queue.fault().is_none() {
-            assert_eq!(self.queue.in_flight(), self.held.len());
+            assert_eq!(self.queue.in_flight(), self.held.len() + self.burst.len());
         }
-        let mut ids: Vec<u16> = self.held.iter().map(Chain::id).collect();
+        let singles = self.burst.singles();
+        let mut ids: Vec<u16> =
+            self.held.iter().map(Chain::id).chain(singles.iter().map(Single::id)).collect();
         ids.sort_unstable();
         ids.dedup();
-        assert_eq!(ids.len(), self.held.len(), "a buffer is lent twice");
+        assert_eq!(ids.len(), self.held.len() + singles.len(), "a buffer is lent twice");
         assert!(ids.iter().all(|id| *id < self.queue.size()));
         self.held.iter().for_each(|chain| self.check_chain(chain));
+        for single in singles {
+            let access = if single.is_writable() { Access::Write } else { Access::Read };
+            self.check_piece(single.addr(), single.len(), access, Some(single.host()));
+        }
     }
 
     fn check_chain(&self, chain: &Chain) {
@@ -284,11 +315,14 @@ impl Device {
         assert!(chain.readable_len() + chain.writable_len() <= u64::from(u32::MAX));
         let readable = chain.readable().iter().map(|piece| (piece, Access::Read));
         for (piece, access) in readable.chain(chain.writable().iter().map(|piece| (piece, Access::Write))) {
-            let len = u64::from(piece.len());
-            assert!(len > 0 && self.memory.allows(piece.addr(), len, access), "{piece:?} for {access:?}");
-            if let Some(host) = piece.host() {
-                assert_eq!(host, self.memory.host(piece.addr(), len as usize), "{piece:?} translated");
-            }
+            self.check_piece(piece.addr(), piece.len(), access, piece.host());
+        }
+    }
+
+    fn check_piece(&self, at: IoAddr, len: u32, access: Access, host: Option<NonNull<u8>>) {
+        assert!(len > 0 && self.memory.allows(at, len.into(), access), "{at}+{len:#x} for {access:?}");
+        if let Some(host) = host {
+            assert_eq!(host, self.memory.host(at, len as usize), "{at}+{len:#x} translated");
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::sources::{Sources, Token};
 use std::borrow::Cow;
 use std::io;
 use std::os::fd::AsFd;
-use vioduct_virtqueue::{BufferError, Chain, MemoryFault, Queue, QueueError};
+use vioduct_virtqueue::{BufferError, Burst, Chain, MemoryFault, Next, QueueError};
 
 /// Serves one or more queues of a device. It is driven, never driving: it does what can be done now and returns.
 pub trait QueueHandler: Send {
@@ -157,6 +157,43 @@ impl Io<'_> {
         }
     }
 
+    /// Pops buffers of one piece of queue `q` onto the end of `burst`, until it holds `up_to`, and says what is next: for handlers that work
+    /// on many at a time. They are not counted in the budget: keep to one of your own.
+    ///
+    /// # Errors
+    /// If the driver broke the rules of the queue.
+    #[inline]
+    pub fn pop_burst(&mut self, q: u16, burst: &mut Burst, up_to: usize) -> Result<Next, Fault> {
+        match self.slots.get_mut(usize::from(q.wrapping_sub(self.first))) {
+            Some(slot) if !slot.is_closed() => {
+                slot.pop_burst(burst, up_to).map_err(|error| Fault::Queue { queue: q, error })
+            }
+            _ => Ok(Next::Nothing),
+        }
+    }
+
+    /// The first buffer of a burst of queue `q`, as [`pop`](Self::pop) would have given it: for one that takes more care.
+    #[inline]
+    pub fn chain_of(&mut self, q: u16, burst: &mut Burst) -> Option<Chain> {
+        self.slots.get_mut(usize::from(q.wrapping_sub(self.first)))?.chain_of(burst)
+    }
+
+    /// Gives back the first `count` buffers of a burst of queue `q`, with what was marked as written. The driver sees them after this
+    /// wake. Those of a queue that has gone are dropped: the driver has taken them back.
+    ///
+    /// # Errors
+    /// If the queue has met a fault.
+    #[inline]
+    pub fn complete_burst(&mut self, q: u16, burst: &mut Burst, count: usize) -> Result<(), Fault> {
+        match self.slots.get_mut(usize::from(q.wrapping_sub(self.first))) {
+            Some(slot) => slot.complete_burst(burst, count).map_err(|error| Fault::Queue { queue: q, error }),
+            None => {
+                burst.discard();
+                Ok(())
+            }
+        }
+    }
+
     /// Serves all that is available in queue `q`, as far as the budget allows: for devices that answer each request at once.
     /// `request` returns the number of bytes it has written. A buffer too short for it is completed with 0.
     ///
@@ -180,15 +217,14 @@ impl Io<'_> {
         Ok(())
     }
 
-    /// Queue `q` itself, for handlers that pop and complete in batches. What is popped here is not counted in the budget: keep
-    /// to one of your own. Call [`expect_kick`](Self::expect_kick) when the queue was found empty.
-    #[inline]
-    pub fn queue(&mut self, q: u16) -> Option<&mut Queue> {
-        self.slots.get_mut(usize::from(q.wrapping_sub(self.first)))?.open_queue()
+    /// Size in descriptors of queue `q`, while it runs.
+    #[must_use]
+    pub fn queue_size(&self, q: u16) -> Option<u16> {
+        self.slots.get(usize::from(q.wrapping_sub(self.first)))?.queue_size()
     }
 
-    /// Wakes this handler with [`Wake::Kick`] once queue `q` has an available buffer. [`pop`](Self::pop) does this by itself
-    /// when it finds none.
+    /// Wakes this handler with [`Wake::Kick`] once queue `q` has an available buffer. [`pop`](Self::pop) and
+    /// [`pop_burst`](Self::pop_burst) do this by themselves when they find none.
     #[inline]
     pub fn expect_kick(&mut self, q: u16) {
         if let Some(slot) = self.slots.get_mut(usize::from(q.wrapping_sub(self.first))) {

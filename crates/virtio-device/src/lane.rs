@@ -15,7 +15,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use vioduct_virtqueue::{Chain, MoreWork, Notify, Queue, QueueError, QueuePosition};
+use vioduct_virtqueue::{Burst, Chain, MoreWork, Next, Notify, Queue, QueueError, QueuePosition};
 
 /// What the lanes of one device share: a fault of one stops all (the specification can signal nothing smaller).
 pub(crate) struct Device {
@@ -107,12 +107,37 @@ impl Slot {
     }
 
     #[inline]
-    pub(crate) fn open_queue(&mut self) -> Option<&mut Queue> {
-        let running = self.running.as_mut().filter(|running| !running.stopping)?;
-        // A fault of the queue comes up again with whatever is done to it.
-        let _ = running.disarm();
+    pub(crate) fn pop_burst(&mut self, burst: &mut Burst, up_to: usize) -> Result<Next, QueueError> {
+        let Some(running) = &mut self.running else { return Ok(Next::Nothing) };
+        running.disarm()?;
+        let before = burst.len();
+        let next = running.queue.pop_burst(burst, up_to);
+        let found = burst.len() - before;
+        running.wants_kick = next == Ok(Next::Nothing);
+        running.lent += found;
+        running.popped += found as u64;
+        next
+    }
+
+    #[inline]
+    pub(crate) fn chain_of(&mut self, burst: &mut Burst) -> Option<Chain> {
+        self.running.as_mut()?.queue.chain_of(burst)
+    }
+
+    #[inline]
+    pub(crate) fn complete_burst(&mut self, burst: &mut Burst, count: usize) -> Result<(), QueueError> {
+        // As for a chain: a late answer.
+        let Some(running) = self.running.as_mut().filter(|running| running.queue.owns_burst(burst)) else {
+            burst.discard();
+            return Ok(());
+        };
+        running.lent = running.lent.saturating_sub(count);
         running.completed = true;
-        Some(&mut running.queue)
+        running.queue.complete_burst(burst, count)
+    }
+
+    pub(crate) fn queue_size(&self) -> Option<u16> {
+        self.running.as_ref().map(|running| running.queue.size())
     }
 
     pub(crate) fn expect_kick(&mut self) {

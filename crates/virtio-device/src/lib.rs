@@ -85,5 +85,5 @@ pub use options::{OptionError, Options};
 pub use poll_window::PollWindow;
 pub use rate_limit::RateLimit;
 pub use vioduct_spec::Features;
-pub use vioduct_virtqueue::{BufferError, Chain, Reader, Writer, fetch};
+pub use vioduct_virtqueue::{BufferError, Burst, Chain, Next, Reader, Single, Writer, fetch};
 pub use workers::{BusyPoll, WorkerPolicy, Workers};

@@ -84,7 +84,9 @@ pub(crate) trait Area {
         order: Ordering,
     ) -> Result<(), MemoryFault>;
     /// Has the processor fetch descriptor `index`, which is read soon; one beyond the area is none.
-    fn fetch_descriptor(&self, index: usize);
+    fn fetch_to_read(&self, index: usize);
+    /// The same of one that is written soon.
+    fn fetch_to_write(&self, index: usize);
     /// A sequentially consistent fence between this side's last store and its next load.
     fn fence(&self);
 }
@@ -260,8 +262,13 @@ impl Area for Mapped {
     }
 
     #[inline(always)]
-    fn fetch_descriptor(&self, index: usize) {
-        fetch::to_read(self.host.as_ptr().wrapping_add(index * DESCRIPTOR_SIZE));
+    fn fetch_to_read(&self, index: usize) {
+        fetch::to_read(self.host.as_ptr().wrapping_add(index.wrapping_mul(DESCRIPTOR_SIZE)));
+    }
+
+    #[inline(always)]
+    fn fetch_to_write(&self, index: usize) {
+        fetch::to_write(self.host.as_ptr().wrapping_add(index.wrapping_mul(DESCRIPTOR_SIZE)));
     }
 
     #[inline(always)]
@@ -351,7 +358,9 @@ impl Area for Remote {
     }
 
     /// There is nothing here that the processor knows of.
-    fn fetch_descriptor(&self, _: usize) {}
+    fn fetch_to_read(&self, _: usize) {}
+
+    fn fetch_to_write(&self, _: usize) {}
 
     fn fence(&self) {
         fence(Ordering::SeqCst);

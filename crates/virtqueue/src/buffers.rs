@@ -5,6 +5,7 @@
 
 use crate::CHECKED;
 use crate::area::{Descriptor, load_descriptor_at};
+use crate::burst::{Next, Single};
 use crate::chain::{Body, Segment};
 use crate::error::QueueError;
 use crate::memory::{Access, IoAddr, Memory, MemoryFault, Region};
@@ -30,6 +31,8 @@ pub(crate) struct Buffers {
     in_flight: Box<[bool]>,
     /// Bodies made: each is in `spare` or in a chain.
     made: usize,
+    /// Buffers that are in bursts.
+    singles: usize,
     queue: u64,
 }
 
@@ -46,6 +49,7 @@ impl Buffers {
             spare: Vec::with_capacity(usize::from(size)),
             in_flight: vec![false; usize::from(size)].into_boxed_slice(),
             made: 0,
+            singles: 0,
             queue: NEXT_QUEUE.fetch_add(1, Ordering::Relaxed),
         }
     }
@@ -55,7 +59,61 @@ impl Buffers {
     }
 
     pub(crate) fn in_flight(&self) -> usize {
-        self.made - self.spare.len()
+        self.made - self.spare.len() + self.singles
+    }
+
+    pub(crate) fn shared_memory(&self) -> &Arc<dyn Memory> {
+        &self.memory
+    }
+
+    /// A buffer of one mapped piece, recorded as in flight; one of another kind is left as it is.
+    #[inline(always)]
+    pub(crate) fn single(
+        &mut self,
+        id: u16,
+        at: IoAddr,
+        len: u32,
+        flags: u16,
+    ) -> Result<Result<Single, Next>, QueueError> {
+        let access = if flags & DESC_F_WRITE == 0 { Access::Read } else { Access::Write };
+        let host = match self.near.translate(at, u64::from(len)) {
+            None => self.far_single(at, len),
+            near => near,
+        };
+        match host {
+            Some(host) if len != 0 && (!CHECKED || self.near.access.allows(access)) => {
+                self.mark_lent(id)?;
+                Ok(Ok(Single { host, at, len, written: 0, id, access }))
+            }
+            _ => Ok(Err(Next::Other)),
+        }
+    }
+
+    /// Looks for the region that holds all of a piece; it is the near one then.
+    #[cold]
+    fn far_single(&mut self, at: IoAddr, len: u32) -> Option<NonNull<u8>> {
+        self.find(at)?.translate(at, u64::from(len))
+    }
+
+    /// So many more buffers are in bursts.
+    pub(crate) fn lent_in_bursts(&mut self, count: usize) {
+        self.singles += count;
+    }
+
+    /// One of them is in a chain now, whose body counts.
+    pub(crate) fn lend_from_burst(&mut self) {
+        self.singles -= 1;
+    }
+
+    /// Records that buffers of a burst of this queue have come back.
+    #[inline(always)]
+    pub(crate) fn take_back_burst(&mut self, done: &[Single]) {
+        self.singles -= done.len();
+        for single in done {
+            if let Some(lent) = self.in_flight.get_mut(usize::from(single.id)) {
+                *lent = false;
+            }
+        }
     }
 
     /// A body, recycled if there is one: to be cleared, or set by [`append_only`](Self::append_only).
@@ -85,6 +143,11 @@ impl Buffers {
     #[inline(always)]
     pub(crate) fn lend(&mut self, id: u16, body: &mut Body) -> Result<(), QueueError> {
         body.id = id;
+        self.mark_lent(id)
+    }
+
+    #[inline(always)]
+    fn mark_lent(&mut self, id: u16) -> Result<(), QueueError> {
         let lent = self.in_flight.get_mut(usize::from(id)).ok_or(QueueError::BufferId(id))?;
         if CHECKED && *lent {
             return Err(QueueError::InFlight(id));

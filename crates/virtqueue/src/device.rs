@@ -1,5 +1,7 @@
 //! The device end: [`Queue`].
 
+mod burst;
+
 use crate::area::{Areas, Mapped, Remote, check_alignment};
 use crate::buffers::Buffers;
 use crate::chain::{Body, Chain};
@@ -11,7 +13,6 @@ use crate::order::Order;
 use crate::{packed, split};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::fmt;
 use vioduct_spec::Features;
 use vioduct_spec::ring::DESCRIPTOR_AREA_ALIGN;
@@ -338,20 +339,6 @@ impl Queue {
         }
     }
 
-    /// Pops up to `max` buffers onto the end of `out`, and says how many.
-    ///
-    /// # Errors
-    /// As for [`pop`](Self::pop); chains popped before the fault are in `out`.
-    pub fn pop_batch(&mut self, max: usize, out: &mut Vec<Chain>) -> Result<usize, QueueError> {
-        let mut count = 0;
-        while count < max {
-            let Some(chain) = self.pop()? else { break };
-            out.push(chain);
-            count += 1;
-        }
-        Ok(count)
-    }
-
     /// Takes a chain back, with the number of bytes written from the start of its writable part. Chains may come back in any
     /// order (with `IN_ORDER` the queue holds back those that are early). The driver sees nothing of it before
     /// [`publish`](Self::publish).
@@ -411,22 +398,6 @@ impl Queue {
         if let Err(fault) = pushed {
             self.remember(fault);
         }
-    }
-
-    /// Completes every chain of `done` with the number of bytes written beside it; publishes nothing.
-    ///
-    /// # Errors
-    /// As for [`complete`](Self::complete); the chains left are discarded then.
-    #[inline]
-    pub fn complete_batch(&mut self, done: impl IntoIterator<Item = (Chain, u32)>) -> Result<(), QueueError> {
-        let mut result = Ok(());
-        for (chain, written) in done {
-            match result {
-                Ok(()) => result = self.complete(chain, written),
-                Err(_) => chain.discard(),
-            }
-        }
-        result
     }
 
     /// Shows the driver everything completed so far, and says whether it wants to be notified: once per batch.

@@ -10,6 +10,7 @@
 //! | [`memory`] | addresses, [`Memory`], [`MemoryFault`] |
 //! | [`layout`] | sizes, areas, positions with wrap counters |
 //! | [`chain`] | [`Chain`], [`Reader`], [`Writer`] |
+//! | [`burst`] | [`Burst`]: buffers of one piece each, on loan together |
 //! | [`device`] | [`Queue`] |
 //! | [`driver`] | [`DriverQueue`] |
 //! | [`inflight`] | what is in flight, recorded for whoever serves the queue after a crash |
@@ -28,6 +29,7 @@ extern crate std;
 
 mod area;
 mod buffers;
+pub mod burst;
 pub mod chain;
 pub mod device;
 pub mod driver;
@@ -45,6 +47,7 @@ mod slots;
 mod split;
 pub mod view;
 
+pub use burst::{Burst, Next, Single};
 pub use chain::{BufferError, Chain, Reader, Segment, Writer};
 pub use device::{MoreWork, Notify, Queue};
 pub use driver::{AddError, Buffer, Completion, DriverQueue, IndirectMemory, Kick, RingMemory};

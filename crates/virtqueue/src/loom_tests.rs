@@ -145,7 +145,9 @@ impl Area for Modelled {
         Ok(())
     }
 
-    fn fetch_descriptor(&self, _: usize) {}
+    fn fetch_to_read(&self, _: usize) {}
+
+    fn fetch_to_write(&self, _: usize) {}
 
     fn fence(&self) {
         if self.flaw != Flaw::NoFence {

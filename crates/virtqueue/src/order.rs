@@ -42,6 +42,24 @@ impl Order {
         sequence
     }
 
+    /// The sequence number of the buffer that is popped next.
+    pub(crate) fn upcoming(&self) -> u16 {
+        self.popped as u16
+    }
+
+    /// So many buffers were popped in a run.
+    pub(crate) fn stamp_run(&mut self, count: usize) {
+        self.popped = self.popped.wrapping_add(count as u32);
+    }
+
+    /// As [`pass`](Self::pass), for a run of completions from `sequence` on.
+    #[inline(always)]
+    pub(crate) fn pass_run(&mut self, sequence: u16, count: usize) -> bool {
+        let passes = self.waiting == 0 && sequence == self.next as u16;
+        self.next = self.next.wrapping_add(if passes { count as u32 } else { 0 });
+        passes
+    }
+
     fn slot(&mut self, sequence: u16) -> Option<&mut Option<Waiting>> {
         let index = usize::from(sequence) & (self.slots.len() - 1);
         self.slots.get_mut(index)

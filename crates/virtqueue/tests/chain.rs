@@ -49,15 +49,6 @@ fn a_chain_of_another_queue_is_refused_and_neither_used_nor_counted() {
 }
 
 #[test]
-fn a_batch_with_a_foreign_chain_lets_go_of_the_rest() {
-    let (mut first, mut second) = (Pair::new(4, Features::NONE), Pair::new(4, Features::NONE));
-    let foreign = one(&mut second, 4, 4);
-    let mut done = vec![(one(&mut first, 4, 4), 0), (foreign, 0), (one(&mut first, 4, 4), 0)];
-    assert!(matches!(first.device.complete_batch(done.drain(..)), Err(QueueError::BufferId(_))));
-    assert!(done.is_empty());
-}
-
-#[test]
 fn written_is_cut_to_what_the_writers_account_for() {
     for features in every_feature_set() {
         // Written by the writer, then marked, then claimed; reported.

@@ -9,7 +9,9 @@ use rig::Pair;
 use rig::raw::every_feature_set;
 use std::collections::VecDeque;
 use vioduct_spec::Features;
-use vioduct_virtqueue::{AddError, Buffer, Chain, IoAddr, Kick, MoreWork, Notify, QueuePosition};
+use vioduct_virtqueue::{
+    AddError, Buffer, Burst, Chain, IoAddr, Kick, MoreWork, Next, Notify, QueuePosition,
+};
 
 /// One step of either side.
 #[derive(Clone, Debug)]
@@ -30,6 +32,15 @@ enum Step {
         which: usize,
         eighths: u32,
     },
+    /// Device: pop buffers of one piece, until it has so many together.
+    PopBurst(usize),
+    /// Device: complete the first of those, having written so many eighths of each.
+    CompleteBurst {
+        count: usize,
+        eighths: u32,
+    },
+    /// Device: take the first of those out.
+    ChainOf,
     Publish,
     Arm,
     Disarm,
@@ -49,6 +60,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::DisableCallback),
         8 => Just(Step::Pop),
         8 => (any::<usize>(), 0u32..=8).prop_map(|(which, eighths)| Step::Complete { which, eighths }),
+        4 => (1usize..6).prop_map(Step::PopBurst),
+        4 => (1usize..6, 6u32..=8).prop_map(|(count, eighths)| Step::CompleteBurst { count, eighths }),
+        1 => Just(Step::ChainOf),
         6 => Just(Step::Publish),
         3 => Just(Step::Arm),
         1 => Just(Step::Disarm),
@@ -63,11 +77,20 @@ struct Expected {
     token: u64,
     readable: Vec<u8>,
     writable_len: u32,
+    pieces: u16,
     /// Descriptors that it takes in the ring.
     descriptors: u16,
     /// Bytes written by the device.
     written: Vec<u8>,
     writable: Vec<Buffer>,
+}
+
+impl Expected {
+    /// So many eighths of it are written.
+    fn write(&mut self, eighths: u32) {
+        let len = self.writable_len * eighths / 8;
+        self.written = (0..len).map(|byte| (self.token * 13 + u64::from(byte)) as u8).collect();
+    }
 }
 
 /// What one side has asked for, as the model knows it.
@@ -93,6 +116,8 @@ struct World {
     shown: VecDeque<Expected>,
     /// With the device.
     popped: Vec<(Chain, Expected)>,
+    burst: Burst,
+    in_burst: VecDeque<Expected>,
     /// Completed, in the order in which the driver is to see them; with `IN_ORDER` some wait.
     completed: VecDeque<Expected>,
     waiting: Vec<(u64, Expected)>,
@@ -118,6 +143,8 @@ impl World {
             added: VecDeque::new(),
             shown: VecDeque::new(),
             popped: Vec::new(),
+            burst: Burst::new(4),
+            in_burst: VecDeque::new(),
             completed: VecDeque::new(),
             waiting: Vec::new(),
             published: 0,
@@ -135,7 +162,8 @@ impl World {
     fn free(&self) -> u16 {
         let popped = self.popped.iter().map(|(_, expected)| expected);
         let waiting = self.waiting.iter().map(|(_, expected)| expected);
-        let all = self.added.iter().chain(&self.shown).chain(popped).chain(waiting).chain(&self.completed);
+        let device = popped.chain(&self.in_burst).chain(waiting).chain(&self.completed);
+        let all = self.added.iter().chain(&self.shown).chain(device);
         self.size - all.map(|expected| expected.descriptors).sum::<u16>()
     }
 
@@ -149,6 +177,9 @@ impl World {
             Step::DisableCallback => self.disable_callback(),
             Step::Pop => self.pop(),
             Step::Complete { which, eighths } => self.complete(*which, *eighths),
+            Step::PopBurst(up_to) => self.pop_burst(*up_to),
+            Step::CompleteBurst { count, eighths } => self.complete_burst(*count, *eighths),
+            Step::ChainOf => self.chain_of(),
             Step::Publish => self.publish(),
             Step::Arm => self.arm(),
             Step::Disarm => self.disarm(),
@@ -156,7 +187,7 @@ impl World {
             Step::Reset => self.reset(),
         }
         assert_eq!(self.pair.driver.free_descriptors(), self.free());
-        assert_eq!(self.pair.device.in_flight(), self.popped.len());
+        assert_eq!(self.pair.device.in_flight(), self.popped.len() + self.in_burst.len());
     }
 
     /// A piece of its own for each token, in an arena that is gone round.
@@ -195,6 +226,7 @@ impl World {
             token,
             readable: content,
             writable_len: writable.iter().map(|piece| piece.len).sum(),
+            pieces: count,
             descriptors,
             written: Vec::new(),
             writable: writable.to_vec(),
@@ -237,6 +269,10 @@ impl World {
             self.order.push_back(expected.token);
         }
         self.popped.push((chain, expected));
+        self.check_last();
+    }
+
+    fn check_last(&self) {
         let (chain, expected) = self.popped.last().unwrap();
         assert_eq!(chain.readable_len(), expected.readable.len() as u64);
         assert_eq!(chain.writable_len(), u64::from(expected.writable_len));
@@ -245,15 +281,72 @@ impl World {
         assert_eq!(content, expected.readable, "token {}", expected.token);
     }
 
+    /// A burst takes all buffers of one piece until there are so many, or one of another kind; with `IN_ORDER`, if it goes on where it has
+    /// ended.
+    fn pop_burst(&mut self, up_to: usize) {
+        let before = self.burst.len();
+        let next = self.pair.device.pop_burst(&mut self.burst, up_to).unwrap();
+        let goes_on = self.in_burst.back().is_none_or(|last| self.order.back() == Some(&last.token));
+        let mut there = self.shown.iter().take_while(|expected| expected.pieces == 1).count();
+        there = there.min(up_to.saturating_sub(before));
+        if self.has(Features::IN_ORDER) && !goes_on {
+            there = 0;
+        }
+        assert_eq!(self.burst.len() - before, there);
+        for single in &self.burst.singles()[before..] {
+            let expected = self.shown.pop_front().unwrap();
+            self.order.extend(self.pair.features.contains(Features::IN_ORDER).then_some(expected.token));
+            let content = self.pair.memory.bytes(single.addr().0, single.len() as usize);
+            assert_eq!(single.is_writable(), expected.readable.is_empty());
+            if !single.is_writable() {
+                assert_eq!(content, expected.readable);
+            }
+            self.in_burst.push_back(expected);
+        }
+        let wanted = match self.shown.front() {
+            _ if self.burst.len() >= up_to || self.has(Features::IN_ORDER) && !goes_on => Next::Unknown,
+            None => Next::Nothing,
+            Some(_) => Next::Other,
+        };
+        assert_eq!(next, wanted);
+    }
+
+    fn complete_burst(&mut self, count: usize, eighths: u32) {
+        let count = count.min(self.in_burst.len());
+        for (single, expected) in self.burst.singles_mut().iter_mut().zip(&mut self.in_burst).take(count) {
+            expected.write(eighths);
+            self.pair.memory.put(single.addr().0, &expected.written);
+            // What is not writable is not written, whatever a device says.
+            single.mark_written(if single.is_writable() { expected.written.len() as u32 } else { 7 });
+        }
+        self.pair.device.complete_burst(&mut self.burst, count).unwrap();
+        for _ in 0..count {
+            let expected = self.in_burst.pop_front().unwrap();
+            self.pass_on(expected);
+        }
+    }
+
+    fn chain_of(&mut self) {
+        let chain = self.pair.device.chain_of(&mut self.burst);
+        assert_eq!(chain.is_some(), !self.in_burst.is_empty());
+        if let Some(chain) = chain {
+            self.popped.push((chain, self.in_burst.pop_front().unwrap()));
+            self.check_last();
+        }
+    }
+
     fn complete(&mut self, which: usize, eighths: u32) {
         if self.popped.is_empty() {
             return;
         }
         let (chain, mut expected) = self.popped.remove(which % self.popped.len());
-        let len = expected.writable_len * eighths / 8;
-        expected.written = (0..len).map(|byte| (expected.token * 13 + u64::from(byte)) as u8).collect();
+        expected.write(eighths);
         chain.writer().write_all(&expected.written).unwrap();
-        self.pair.device.complete(chain, len).unwrap();
+        self.pair.device.complete(chain, expected.written.len() as u32).unwrap();
+        self.pass_on(expected);
+    }
+
+    fn pass_on(&mut self, expected: Expected) {
         if !self.has(Features::IN_ORDER) {
             self.completed.push_back(expected);
             return;
@@ -363,7 +456,8 @@ impl World {
 
     /// With nothing in flight, the position says all there is to say.
     fn move_device(&mut self) {
-        if !self.popped.is_empty() || !self.waiting.is_empty() || self.published != self.completed.len() {
+        let held = self.popped.len() + self.in_burst.len() + self.waiting.len();
+        if held > 0 || self.published != self.completed.len() {
             return;
         }
         let position = self.pair.device.position();
@@ -378,6 +472,8 @@ impl World {
         for list in [&mut self.added, &mut self.shown, &mut self.completed] {
             expected.extend(list.drain(..).map(|one| one.token));
         }
+        self.burst.discard();
+        expected.extend(self.in_burst.drain(..).map(|one| one.token));
         for (chain, one) in self.popped.drain(..) {
             chain.discard();
             expected.push(one.token);
@@ -399,6 +495,9 @@ impl World {
         while !self.shown.is_empty() {
             self.pop();
         }
+        while !self.in_burst.is_empty() {
+            self.complete_burst(3, 8);
+        }
         while !self.popped.is_empty() {
             self.complete(0, 8);
         }
@@ -414,6 +513,7 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
+        self.burst.discard();
         self.popped.drain(..).for_each(|(chain, _)| chain.discard());
     }
 }
@@ -450,8 +550,10 @@ fn run_long(features: Features, size: u16, requests: u64) {
             0..8 => Step::Add { readable: detail % 3, writable: detail / 3 % 3 },
             8..12 => Step::Kick,
             12..21 => Step::Get,
-            21..29 => Step::Pop,
-            29..36 => Step::Complete { which: detail, eighths: (detail % 9) as u32 },
+            21..25 => Step::Pop,
+            25..28 => Step::PopBurst(1 + detail % 4),
+            28..31 => Step::CompleteBurst { count: detail % 5, eighths: 8 - (detail / 8 % 2) as u32 },
+            31..36 => Step::Complete { which: detail, eighths: (detail % 9) as u32 },
             36 => Step::Publish,
             37 => Step::Arm,
             38 => {

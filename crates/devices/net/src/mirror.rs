@@ -5,9 +5,9 @@
 #![allow(unsafe_code)]
 
 use crate::request::{Header, MAX_FRAME_BYTES, MIN_FRAME_BYTES};
-use std::ptr::{self, NonNull};
+use std::ptr;
 use vioduct_spec::net::{ADDRESS_LEN, HEADER_LEN, HEADER_NUM_BUFFERS};
-use vioduct_virtio_device::{Chain, fetch};
+use vioduct_virtio_device::{Single, fetch};
 
 const ADDRESSES_LEN: usize = 2 * ADDRESS_LEN;
 
@@ -32,39 +32,27 @@ fn exchanged((front, back): (u64, u32)) -> (u64, u32) {
     ((source | destination << BITS).to_le(), ((destination >> (u64::BITS - BITS)) as u32).to_le())
 }
 
-/// Copies a packet that asks for nothing, of one piece, or two of which the first is its header, into one piece that is long enough.
-/// How many bytes were written; 0 if the packet, or a buffer, is another.
+/// Copies a packet that asks for nothing into a buffer that is long enough. Whether that was done: not for another packet, or buffer.
 #[inline]
-pub(crate) fn copy(sent: &Chain, room: &Chain) -> u32 {
-    let (header, frame, frame_len) = match sent.readable() {
-        [all] => {
-            let frame_len = (all.len() as usize).wrapping_sub(HEADER_LEN);
-            let Some(host) = all.host() else { return 0 };
-            (host.as_ptr(), host.as_ptr().wrapping_add(HEADER_LEN), frame_len)
-        }
-        [first, second] if first.len() as usize == HEADER_LEN => {
-            let (Some(first), Some(host)) = (first.host(), second.host()) else { return 0 };
-            (first.as_ptr(), host.as_ptr(), second.len() as usize)
-        }
-        _ => return 0,
-    };
-    let [to] = room.writable() else { return 0 };
+pub(crate) fn copy(sent: &Single, room: &mut Single) -> bool {
+    let frame_len = (sent.len() as usize).wrapping_sub(HEADER_LEN);
     // What is too short has wrapped, and is too long.
     if !(MIN_FRAME_BYTES..=MAX_FRAME_BYTES).contains(&frame_len)
-        || (to.len() as usize) < HEADER_LEN + frame_len
-        || sent.writable_len() | room.readable_len() != 0
+        || room.len() < sent.len()
+        || sent.is_writable()
+        || !room.is_writable()
     {
-        return 0;
+        return false;
     }
-    let Some(to) = to.host() else { return 0 };
-    let to = to.as_ptr();
+    let (header, to) = (sent.host().as_ptr(), room.host().as_ptr());
+    let frame = header.wrapping_add(HEADER_LEN);
     // SAFETY: the header and `frame_len` bytes of the frame are within pieces that are mapped while `sent` is held, and as many bytes
     // are there at `to` while `room` is, checked above. The driver may have the pieces overlap: the long copy allows for that, and
     // the short ones go by way of registers.
     unsafe {
         let [asked @ .., _, _] = header.cast::<[u8; HEADER_LEN]>().read_unaligned();
         if asked != ASKS_NOTHING {
-            return 0;
+            return false;
         }
         let addresses = (frame.cast::<u64>().read_unaligned(), frame.add(8).cast::<u32>().read_unaligned());
         let frame_to = to.add(HEADER_LEN);
@@ -73,33 +61,35 @@ pub(crate) fn copy(sent: &Chain, room: &Chain) -> u32 {
         let (front, back) = exchanged(addresses);
         frame_to.cast::<u64>().write_unaligned(front);
         frame_to.add(8).cast::<u32>().write_unaligned(back);
-        to.cast::<[u8; HEADER_LEN]>().write_unaligned(IN_ONE);
+        let header_to = to.cast::<[u8; HEADER_LEN]>();
+        if header_to.read_unaligned() != IN_ONE {
+            header_to.write_unaligned(IN_ONE);
+        }
     }
-    let written = HEADER_LEN + frame_len;
-    room.mark_written(written as u64);
-    written as u32
+    room.mark_written(sent.len());
+    true
 }
+
+/// Bytes of a cache line.
+const LINE: usize = 64;
 
 /// Has the processor fetch the beginning of a packet, which is read soon.
 #[inline]
-pub(crate) fn fetch_to_read(sent: &Chain) {
-    if let Some(host) = sent.readable().first().and_then(|piece| piece.host()) {
-        lines(host).for_each(fetch::to_read);
-    }
+pub(crate) fn fetch_to_read(sent: &Single) {
+    let at = sent.host().as_ptr().cast_const();
+    fetch::to_read(at);
+    fetch::to_read(at.wrapping_add(LINE));
 }
 
-/// Has the processor fetch the beginning of a buffer, which is written soon.
+/// Has the processor fetch the beginning of a buffer, which is written soon. A header that lies in a line of its own is what it was the
+/// last time, most often, and is only read.
 #[inline]
-pub(crate) fn fetch_to_write(room: &Chain) {
-    if let Some(host) = room.writable().first().and_then(|piece| piece.host()) {
-        lines(host).for_each(fetch::to_write);
+pub(crate) fn fetch_to_write(room: &Single) {
+    let at = room.host().as_ptr().cast_const();
+    if (at.addr() + HEADER_LEN).is_multiple_of(LINE) {
+        fetch::to_read(at);
+    } else {
+        fetch::to_write(at);
     }
-}
-
-/// The header's cache line, and the next one.
-#[inline]
-fn lines(host: NonNull<u8>) -> impl Iterator<Item = *const u8> {
-    const LINE: usize = 64;
-    let at = host.as_ptr().cast_const();
-    [at, at.wrapping_add(LINE)].into_iter()
+    fetch::to_write(at.wrapping_add(LINE));
 }

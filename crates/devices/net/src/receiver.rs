@@ -5,12 +5,11 @@ use crate::port::Shared;
 use crate::request::{Header, MAX_FRAME_BYTES, RECEIVED, judge_frame_len, to_fill};
 use crate::transmitter::{Pumped, is_gone};
 use rustix::io::{Errno, read};
-use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use vioduct_spec::net::{HEADER_LEN, MRG_RXBUF};
-use vioduct_virtio_device::{BufferError, Chain, Fault, Features, Io};
+use vioduct_virtio_device::{BufferError, Burst, Chain, Fault, Features, Io, Next};
 
 /// Packets that one wake takes from the port, whether or not the driver wants them.
 const LIMIT: usize = 256;
@@ -45,8 +44,9 @@ pub(crate) struct Receiver {
     gathered: Vec<Chain>,
     /// How long they are together.
     room_bytes: u64,
-    /// Buffers that were popped ahead of their packets, in order.
-    ahead: VecDeque<Chain>,
+    /// Buffers that were popped ahead of their packets, in order: one that was taken out, and those behind it.
+    kept: Option<Chain>,
+    rooms: Burst,
     queue_size: u16,
 }
 
@@ -90,7 +90,8 @@ impl Receiver {
             inbox,
             gathered,
             room_bytes: 0,
-            ahead: VecDeque::new(),
+            kept: None,
+            rooms: Burst::new(0),
             queue_size: 0,
         }
     }
@@ -100,7 +101,7 @@ impl Receiver {
     }
 
     pub(crate) fn started(&mut self, io: &mut Io<'_>) {
-        self.queue_size = io.queue(self.queue).map_or(0, |queue| queue.size());
+        self.queue_size = io.queue_size(self.queue).unwrap_or_default();
     }
 
     /// Takes packets from the port and hands them over, as long as there are some, and room for them.
@@ -165,11 +166,7 @@ impl Receiver {
         let Some(frame_len) = self.inbox.frame_len else { return Ok(Placed::Done) };
         let wanted = (HEADER_LEN + frame_len) as u64;
         while self.room_bytes < wanted && (self.gathered.is_empty() || self.merges()) {
-            let next = match self.ahead.pop_front() {
-                Some(chain) => Some(chain),
-                None => io.pop(self.queue)?,
-            };
-            let Some(chain) = next else {
+            let Some(chain) = self.next_room(Next::Other, io)? else {
                 if self.holds_all() {
                     break;
                 }
@@ -233,16 +230,41 @@ impl Receiver {
         self.inbox.is_empty()
     }
 
-    /// Buffers that were popped, and wait for packets.
-    pub(crate) fn ahead(&mut self) -> &mut VecDeque<Chain> {
-        &mut self.ahead
+    /// Buffers of one piece that were popped, and wait for packets.
+    pub(crate) fn rooms(&mut self) -> &mut Burst {
+        &mut self.rooms
+    }
+
+    /// Whether a buffer is there without a look at the queue.
+    pub(crate) fn has_room(&self) -> bool {
+        self.keeps() || !self.rooms.is_empty()
+    }
+
+    /// Whether there is one before the [`rooms`](Self::rooms).
+    pub(crate) fn keeps(&self) -> bool {
+        self.kept.is_some()
+    }
+
+    /// Keeps a buffer for the next packet.
+    pub(crate) fn keep(&mut self, room: Chain) {
+        self.kept = Some(room);
+    }
+
+    /// The next buffer: one that is there, or what the queue has if it has another kind.
+    pub(crate) fn next_room(&mut self, next: Next, io: &mut Io<'_>) -> Result<Option<Chain>, Fault> {
+        match self.kept.take().or_else(|| io.chain_of(self.queue, &mut self.rooms)) {
+            None if next == Next::Other => io.pop(self.queue),
+            room => Ok(room),
+        }
     }
 
     /// Gives back what is held, with nothing in it. The packet stays.
     pub(crate) fn let_go(&mut self, io: &mut Io<'_>) -> Result<(), Fault> {
         self.room_bytes = 0;
-        let mut held = self.gathered.drain(..).chain(self.ahead.drain(..));
-        held.try_for_each(|chain| io.complete(self.queue, chain, 0))
+        let mut held = self.gathered.drain(..).chain(self.kept.take());
+        held.try_for_each(|chain| io.complete(self.queue, chain, 0))?;
+        let count = self.rooms.len();
+        io.complete_burst(self.queue, &mut self.rooms, count)
     }
 
     /// Copies a packet that the driver has sent into the inbox.
@@ -258,7 +280,8 @@ impl Receiver {
 impl Drop for Receiver {
     /// Its queue is gone: the driver has taken the buffers back.
     fn drop(&mut self) {
-        self.gathered.drain(..).chain(self.ahead.drain(..)).for_each(Chain::discard);
+        self.gathered.drain(..).chain(self.kept.take()).for_each(Chain::discard);
+        self.rooms.discard();
     }
 }
 

@@ -5,10 +5,9 @@ use crate::mirror;
 use crate::port::{Pair, Port, Shared, Tells};
 use crate::receiver::{Placed, Receiver};
 use crate::request::{Header, RECEIVED, Refused, to_fill, to_send};
-use std::collections::VecDeque;
 use std::sync::Arc;
 use vioduct_spec::net::*;
-use vioduct_virtio_device::{BufferError, Chain, Fault, Features, Io, QueueHandler, Wake};
+use vioduct_virtio_device::{BufferError, Burst, Chain, Fault, Features, Io, Next, QueueHandler, Wake};
 
 /// Packets of one wake: what is reflected is published, and the driver notified, after as many at the latest.
 const LIMIT: usize = 32;
@@ -32,8 +31,7 @@ impl Port for Reflect {
             receive: receive_queue(number),
             transmit: transmit_queue(number),
             receiver: Receiver::new(receive_queue(number), negotiated, shared.clone()),
-            sent: VecDeque::with_capacity(LIMIT),
-            lens: Vec::with_capacity(LIMIT),
+            sent: Burst::new(LIMIT),
             negotiated,
             shared,
             tells,
@@ -47,9 +45,7 @@ struct Reflector {
     /// For packets that take several buffers, or any care; and it holds the buffers that were popped.
     receiver: Receiver,
     /// Packets that were popped, in order.
-    sent: VecDeque<Chain>,
-    /// Lengths in bytes of what was copied; kept, so that no turn allocates.
-    lens: Vec<u32>,
+    sent: Burst,
     negotiated: Features,
     shared: Arc<Shared>,
     tells: Tells,
@@ -58,41 +54,66 @@ struct Reflector {
 impl Reflector {
     /// Reflects packets, as long as there are some, and buffers for them.
     fn turn(&mut self, io: &mut Io<'_>) -> Result<(), Fault> {
-        self.look_ahead(io)?;
+        let (next_room, next_sent) = self.look_ahead(io)?;
         while self.receiver.is_idle() || self.receiver.place(io)? != Placed::Waiting {
             self.copy(io)?;
-            let Some(sent) = self.sent.pop_front() else { break };
-            let Some(room) = self.receiver.ahead().pop_front() else {
-                self.sent.push_front(sent);
+            if self.sent.is_empty() && next_sent != Next::Other {
                 break;
-            };
-            self.with_care(sent, room, io)?;
+            }
+            let Some(room) = self.receiver.next_room(next_room, io)? else { break };
+            match self.next_sent(next_sent, io)? {
+                Some(sent) => self.with_care(sent, room, io)?,
+                None => {
+                    self.receiver.keep(room);
+                    break;
+                }
+            }
         }
         // There may be more: it is looked for in the next turn, once these are published. Packets without buffers must not be: they would
         // be found over and over.
-        let lacking = if self.receiver.ahead().is_empty() { self.receive } else { self.transmit };
+        let lacking = if self.receiver.has_room() { self.transmit } else { self.receive };
         io.expect_kick_only(lacking);
         Ok(())
-    }
-
-    /// Copies packets that take no care, and completes them, ring by ring: what is written to one lies side by side.
-    fn copy(&mut self, io: &mut Io<'_>) -> Result<(), Fault> {
-        let (rooms, lens) = (self.receiver.ahead(), &mut self.lens);
-        let copied = rooms.iter().zip(&self.sent).map(|(room, sent)| mirror::copy(sent, room));
-        lens.clear();
-        lens.extend(copied.take_while(|len| *len != 0));
-        let count = lens.len();
-        complete(self.receive, rooms.drain(..count).zip(lens.drain(..)), io)?;
-        complete(self.transmit, self.sent.drain(..count).map(|sent| (sent, 0)), io)
     }
 
     /// Pops as many buffers as a turn takes, and no more packets than that, and has the processor fetch them all while it goes on: one
     /// after the other, each would be waited for, as the driver's processor has them. A packet for which there is no buffer stays in the
     /// queue: one that is stopped loses none.
-    fn look_ahead(&mut self, io: &mut Io<'_>) -> Result<(), Fault> {
-        let rooms = self.receiver.ahead();
-        pop_up_to(LIMIT, self.receive, io, rooms, mirror::fetch_to_write)?;
-        pop_up_to(rooms.len(), self.transmit, io, &mut self.sent, mirror::fetch_to_read)
+    fn look_ahead(&mut self, io: &mut Io<'_>) -> Result<(Next, Next), Fault> {
+        let rooms = self.receiver.rooms();
+        let next_room = io.pop_burst(self.receive, rooms, LIMIT)?;
+        rooms.singles().iter().for_each(mirror::fetch_to_write);
+        if rooms.is_empty() {
+            // What a packet is like does not matter before there is a buffer.
+            return Ok((next_room, if self.receiver.has_room() { Next::Other } else { next_room }));
+        }
+        let next_sent = io.pop_burst(self.transmit, &mut self.sent, rooms.len())?;
+        self.sent.singles().iter().for_each(mirror::fetch_to_read);
+        Ok((next_room, next_sent))
+    }
+
+    /// Copies packets that take no care, and completes them, ring by ring: what is written to one lies side by side.
+    fn copy(&mut self, io: &mut Io<'_>) -> Result<(), Fault> {
+        if self.receiver.keeps() {
+            return Ok(());
+        }
+        let rooms = self.receiver.rooms();
+        let mut count = 0;
+        for (room, sent) in rooms.singles_mut().iter_mut().zip(self.sent.singles()) {
+            if !mirror::copy(sent, room) {
+                break;
+            }
+            count += 1;
+        }
+        io.complete_burst(self.receive, rooms, count)?;
+        io.complete_burst(self.transmit, &mut self.sent, count)
+    }
+
+    fn next_sent(&mut self, next: Next, io: &mut Io<'_>) -> Result<Option<Chain>, Fault> {
+        match io.chain_of(self.transmit, &mut self.sent) {
+            None if next == Next::Other => io.pop(self.transmit),
+            sent => Ok(sent),
+        }
     }
 
     /// A packet that asks for something, or does not simply fit.
@@ -100,7 +121,7 @@ impl Reflector {
     #[inline(never)]
     fn with_care(&mut self, sent: Chain, room: Chain, io: &mut Io<'_>) -> Result<(), Fault> {
         match to_fill(&room) {
-            Ok(()) => self.receiver.ahead().push_front(room),
+            Ok(()) => self.receiver.keep(room),
             Err(refused) => {
                 self.shared.say(format_args!("a buffer comes back untouched: {refused}"));
                 io.complete(self.receive, room, 0)?;
@@ -139,37 +160,11 @@ impl Reflector {
         if self.tells == Tells::Here {
             let _ = io.unwatch(self.shared.cable.changed());
         }
-        for sent in self.sent.drain(..) {
+        for _ in 0..self.sent.len() {
             self.shared.drop_sent("there is no buffer for it, and the queue is stopped");
-            io.complete(self.transmit, sent, 0)?;
         }
-        Ok(())
-    }
-}
-
-/// Pops until there are `count`, past the budget: a turn has a limit of its own.
-#[inline]
-fn pop_up_to(
-    count: usize,
-    q: u16,
-    io: &mut Io<'_>,
-    chains: &mut VecDeque<Chain>,
-    fetch: impl Fn(&Chain),
-) -> Result<(), Fault> {
-    let Some(queue) = io.queue(q) else { return Ok(()) };
-    while chains.len() < count {
-        let Some(chain) = queue.pop().map_err(|error| Fault::Queue { queue: q, error })? else { break };
-        fetch(&chain);
-        chains.push_back(chain);
-    }
-    Ok(())
-}
-
-#[inline]
-fn complete(q: u16, mut done: impl Iterator<Item = (Chain, u32)>, io: &mut Io<'_>) -> Result<(), Fault> {
-    match io.queue(q) {
-        Some(queue) => queue.complete_batch(done).map_err(|error| Fault::Queue { queue: q, error }),
-        None => done.try_for_each(|(chain, written)| io.complete(q, chain, written)),
+        let count = self.sent.len();
+        io.complete_burst(self.transmit, &mut self.sent, count)
     }
 }
 
@@ -195,6 +190,6 @@ impl QueueHandler for Reflector {
 impl Drop for Reflector {
     /// Its queue is gone: the driver has taken the buffers back.
     fn drop(&mut self) {
-        self.sent.drain(..).for_each(Chain::discard);
+        self.sent.discard();
     }
 }

@@ -5,7 +5,7 @@ use crate::inline::{Inline, Step};
 use crate::rig::Rig;
 use std::sync::Mutex;
 use vioduct_spec::Status;
-use vioduct_virtqueue::{IoAddr, Kick, Memory};
+use vioduct_virtqueue::{Burst, IoAddr, Kick, Memory, Next};
 
 const FORMATS: [Features; 4] = [
     Features::NONE,
@@ -183,25 +183,62 @@ fn a_handler_that_leaves_buffers_is_not_woken_for_them() {
 }
 
 #[test]
-fn a_batch_handler_is_kicked_when_it_asks() {
-    let model = Scripted::new(vec![16], |why, io| {
-        let Wake::Kick(q) = why else { return Ok(()) };
-        let Some(queue) = io.queue(q) else { return Ok(()) };
-        let mut chains = Vec::new();
-        let fault = |error| Fault::Queue { queue: q, error };
-        queue.pop_batch(64, &mut chains).map_err(fault)?;
-        for chain in chains {
-            let written = increment(&chain).unwrap();
-            queue.complete(chain, written).map_err(fault)?;
+fn a_handler_of_bursts_is_kicked_when_it_has_found_nothing() {
+    for features in FORMATS {
+        let burst = Arc::new(Mutex::new(Burst::new(4)));
+        let model = Scripted::new(vec![16], move |why, io| {
+            let Wake::Kick(q) = why else { return Ok(()) };
+            let mut burst = burst.lock().unwrap();
+            while io.pop_burst(q, &mut burst, 4)? == Next::Unknown {
+                io.complete_burst(q, &mut burst, 3)?;
+                let last = io.chain_of(q, &mut burst).unwrap();
+                io.complete(q, last, 0)?;
+            }
+            let count = burst.len();
+            io.complete_burst(q, &mut burst, count)
+        });
+        let mut rig = Rig::new(Inline::new(model), features).unwrap();
+        for round in 1..=5 {
+            for _ in 0..10 {
+                rig.submit(0, &[], &[1]).unwrap();
+            }
+            let _ = rig.kick(0).unwrap();
+            rig.endpoint.backend_mut().run(10);
+            assert_eq!(std::iter::from_fn(|| rig.take(0).unwrap()).count(), 10);
+            assert_eq!(rig.endpoint.backend_mut().stats(0).unwrap().chains, 10 * round);
         }
-        io.expect_kick(q);
-        Ok(())
-    });
-    let mut rig = Rig::new(Inline::new(model), Features::NONE).unwrap();
-    for byte in 0..5 {
-        assert_eq!(rig.request(0, &[byte], 1).unwrap().bytes, [byte + 1]);
     }
-    assert_eq!(rig.notifications.used(), 5);
+}
+
+#[test]
+fn bursts_are_given_back_while_a_queue_stops() {
+    for features in FORMATS {
+        let burst = Arc::new(Mutex::new(Burst::new(4)));
+        let held = burst.clone();
+        let model = Scripted::new(vec![16], move |why, io| {
+            let mut burst = held.lock().unwrap();
+            match why {
+                Wake::Kick(q) => io.pop_burst(q, &mut burst, 4).map(drop),
+                Wake::Stopping(q) => {
+                    assert_eq!(io.pop_burst(q, &mut burst, 8), Ok(Next::Nothing), "it gives no more");
+                    io.complete_burst(q, &mut burst, 3)?;
+                    let last = io.chain_of(q, &mut burst).unwrap();
+                    io.complete(q, last, 0)
+                }
+                _ => Ok(()),
+            }
+        });
+        let mut rig = Rig::new(Inline::new(model), features).unwrap();
+        for _ in 0..6 {
+            rig.submit(0, &[&[1]], &[]).unwrap();
+        }
+        let _ = rig.kick(0).unwrap();
+        rig.endpoint.backend_mut().run(10);
+        let position = rig.endpoint.backend_mut().stop_queue(0).unwrap().unwrap();
+        assert_eq!((position.available.index, position.used.index), (4, 4));
+        assert_eq!(std::iter::from_fn(|| rig.take(0).unwrap()).count(), 4);
+        assert!(burst.lock().unwrap().is_empty());
+    }
 }
 
 #[test]
@@ -212,7 +249,6 @@ fn a_handler_leaves_alone_what_it_expects_nothing_of() {
             sender.send(why).unwrap();
             // Having looked at it, it gets no kicks of it.
             io.expect_kick(1);
-            let _ = io.queue(1);
             io.serve(0, increment)?;
             io.expect_kick_only(0);
             Ok(())

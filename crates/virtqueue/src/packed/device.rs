@@ -4,6 +4,7 @@ use super::{is_available, used_bits};
 use crate::CHECKED;
 use crate::area::{Area, Areas, Descriptor};
 use crate::buffers::{Buffers, Table, finish};
+use crate::burst::{Next, Single};
 use crate::chain::Body;
 use crate::device::{MoreWork, Notify, Options, Used};
 use crate::error::{QueueError, SetupError};
@@ -11,6 +12,7 @@ use crate::event::Wanted;
 use crate::layout::{QueuePosition, RingIndex};
 use crate::memory::IoAddr;
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use vioduct_spec::ring::{DESC_F_INDIRECT, DESC_F_NEXT, DESC_F_WRITE, DESCRIPTOR_SIZE};
 
@@ -81,11 +83,7 @@ impl<A: Area> Ring<A> {
         if !is_available(first.fourth(), self.available.wrap) || self.outstanding >= self.size {
             return Ok(None);
         }
-        let index = usize::from(self.available.index);
-        if index.is_multiple_of(PER_LINE) {
-            // The driver's processor has those lines; the next one is on its way by now.
-            self.areas.descriptors.fetch_descriptor(index + 2 * PER_LINE);
-        }
+        self.fetch_around(usize::from(self.available.index));
         let mut body = buffers.take();
         if let Err(fault) = self.fill(first, buffers, &mut body) {
             buffers.recycle(body);
@@ -94,6 +92,63 @@ impl<A: Area> Ring<A> {
         self.outstanding += body.descriptors;
         self.available = self.available.packed_advance(body.descriptors, self.size);
         Ok(Some(body))
+    }
+
+    /// Pops buffers of one descriptor each until there are `up_to`, and says what is next.
+    #[inline(always)]
+    pub(crate) fn pop_singles(
+        &mut self,
+        buffers: &mut Buffers,
+        singles: &mut Vec<Single>,
+        up_to: usize,
+    ) -> Result<Next, QueueError> {
+        let (mut place, mut outstanding) = (self.available, self.outstanding);
+        let next = loop {
+            if singles.len() >= up_to {
+                break Ok(Next::Unknown);
+            }
+            if outstanding >= self.size {
+                break Ok(Next::Nothing);
+            }
+            match self.pop_single(place, buffers) {
+                Ok(Ok(single)) => singles.push(single),
+                Ok(Err(next)) => break Ok(next),
+                Err(fault) => break Err(fault),
+            }
+            outstanding += 1;
+            place = place.packed_advance(1, self.size);
+        };
+        (self.available, self.outstanding) = (place, outstanding);
+        next
+    }
+
+    #[inline(always)]
+    fn pop_single(
+        &self,
+        place: RingIndex,
+        buffers: &mut Buffers,
+    ) -> Result<Result<Single, Next>, QueueError> {
+        let index = usize::from(place.index);
+        let descriptor = self.areas.descriptors.load_descriptor(index, Ordering::Acquire)?;
+        let flags = descriptor.fourth();
+        if !is_available(flags, place.wrap) {
+            return Ok(Err(Next::Nothing));
+        }
+        if flags & (DESC_F_INDIRECT | DESC_F_NEXT) != 0 {
+            return Ok(Err(Next::Other));
+        }
+        self.fetch_around(index);
+        buffers.single(descriptor.third(), IoAddr(descriptor.addr), descriptor.len(), flags)
+    }
+
+    /// Where a cache line of descriptors begins: the driver's processor has those that follow, of which the one after next is on its way
+    /// from now on. Those before were popped, and are written soon.
+    #[inline(always)]
+    fn fetch_around(&self, index: usize) {
+        if index.is_multiple_of(PER_LINE) {
+            self.areas.descriptors.fetch_to_read(index + 2 * PER_LINE);
+            self.areas.descriptors.fetch_to_write(index.wrapping_sub(PER_LINE));
+        }
     }
 
     #[inline(always)]

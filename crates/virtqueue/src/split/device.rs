@@ -3,6 +3,7 @@
 use crate::CHECKED;
 use crate::area::{Area, Areas, Descriptor};
 use crate::buffers::{Buffers, Table, finish};
+use crate::burst::{Next, Single};
 use crate::chain::Body;
 use crate::device::{MoreWork, Notify, Options, Used};
 use crate::error::{QueueError, SetupError};
@@ -10,6 +11,7 @@ use crate::event::passed;
 use crate::layout::{QueuePosition, RingIndex};
 use crate::memory::IoAddr;
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use vioduct_spec::ring::split::{
     AVAIL_F_NO_INTERRUPT, AVAIL_FLAGS, AVAIL_IDX, AVAIL_RING, USED_ELEMENT_SIZE, USED_F_NO_NOTIFY,
@@ -108,6 +110,38 @@ impl<A: Area> Ring<A> {
         }
         self.next_available = self.next_available.wrapping_add(1);
         Ok(Some(body))
+    }
+
+    /// Pops buffers of one descriptor each until there are `up_to`, and says what is next.
+    #[inline(always)]
+    pub(crate) fn pop_singles(
+        &mut self,
+        buffers: &mut Buffers,
+        singles: &mut Vec<Single>,
+        up_to: usize,
+    ) -> Result<Next, QueueError> {
+        while singles.len() < up_to {
+            if self.seen_available == self.next_available && self.refresh()? == 0 {
+                return Ok(Next::Nothing);
+            }
+            match self.pop_single(buffers)? {
+                Ok(single) => singles.push(single),
+                Err(next) => return Ok(next),
+            }
+            self.next_available = self.next_available.wrapping_add(1);
+        }
+        Ok(Next::Unknown)
+    }
+
+    #[inline(always)]
+    fn pop_single(&self, buffers: &mut Buffers) -> Result<Result<Single, Next>, QueueError> {
+        let at = AVAIL_RING + 2 * self.entry(self.next_available);
+        let head = self.areas.driver.load_u16(at, Ordering::Relaxed)?;
+        let descriptor = self.descriptor(head)?;
+        match descriptor.third() & (DESC_F_INDIRECT | DESC_F_NEXT) {
+            0 => buffers.single(head, IoAddr(descriptor.addr), descriptor.len(), descriptor.third()),
+            _ => Ok(Err(Next::Other)),
+        }
     }
 
     /// A chain that was popped before, by a device end that is no more: its place in the available ring is passed.

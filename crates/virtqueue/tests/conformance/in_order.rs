@@ -5,7 +5,7 @@ use crate::rig::raw::{
     NEXT, PackedBytes, PackedDescriptor, SplitBytes, SplitDescriptor, WRITE, available, used,
 };
 use vioduct_spec::Features;
-use vioduct_virtqueue::{Chain, QueueError};
+use vioduct_virtqueue::{Burst, Chain, Next, QueueError};
 
 fn split(size: u16) -> (Pair, SplitBytes) {
     let pair = Pair::new(size, Features::IN_ORDER);
@@ -197,4 +197,69 @@ fn s2_7_9_a_batch_that_names_no_buffer_in_flight_breaks_the_queue() {
     ring.put_used_entry(0, 3, 0);
     ring.put_used_idx(3);
     assert_eq!(pair.driver.get(), Err(QueueError::BufferId(3)));
+}
+
+/// Buffers of one writable byte each, made available and popped together.
+fn burst_of(pair: &mut Pair, count: u64) -> Burst {
+    for token in 0..count {
+        let piece = pair.alloc(1);
+        pair.driver.add(&[], &[piece], token).unwrap();
+    }
+    let _ = pair.driver.kick_prepare();
+    let mut burst = Burst::new(8);
+    assert_eq!(pair.device.pop_burst(&mut burst, 8), Ok(Next::Nothing));
+    burst
+}
+
+#[test]
+fn s2_7_9_a_burst_is_one_entry_for_what_was_written_whole() {
+    let (mut pair, ring) = split(8);
+    let mut burst = burst_of(&mut pair, 5);
+    // The third is not written whole: it has an entry of its own, as the last one has.
+    let written = [1, 1, 0, 1, 0];
+    burst.singles_mut().iter_mut().zip(written).for_each(|(single, len)| single.mark_written(len));
+    pair.device.complete_burst(&mut burst, 5).unwrap();
+    let _ = pair.device.publish().unwrap();
+    assert_eq!(ring.used_idx(), 5);
+    assert_eq!([0, 3].map(|place| ring.used_entry(place)), [(2, 0), (4, 0)]);
+    assert_eq!([1, 2, 4].map(|place| ring.used_entry(place)), [(0, 0); 3], "left out");
+    assert_eq!(tokens(&mut pair), [(0, 1), (1, 1), (2, 0), (3, 1), (4, 0)]);
+}
+
+#[test]
+fn s2_8_8_a_burst_is_one_used_descriptor_for_what_was_written_whole() {
+    let (mut pair, ring) = packed(8);
+    let mut burst = burst_of(&mut pair, 5);
+    let written = [1, 1, 0, 1, 0];
+    burst.singles_mut().iter_mut().zip(written).for_each(|(single, len)| single.mark_written(len));
+    let before = [1, 2, 4].map(|place| ring.descriptor(place));
+    pair.device.complete_burst(&mut burst, 5).unwrap();
+    let _ = pair.device.publish().unwrap();
+    let entry = |place| {
+        let PackedDescriptor(_, len, id, flags) = ring.descriptor(place);
+        (id, len, flags)
+    };
+    assert_eq!([entry(0), entry(3)], [(2, 0, used(true)), (4, 0, used(true))]);
+    assert_eq!([1, 2, 4].map(|place| ring.descriptor(place)), before, "left out");
+    assert_eq!(tokens(&mut pair), [(0, 1), (1, 1), (2, 0), (3, 1), (4, 0)]);
+}
+
+#[test]
+fn s2_7_9_a_burst_waits_for_chains_that_were_popped_before_it() {
+    for (mut pair, name) in [(split(8).0, "split"), (packed(8).0, "packed")] {
+        let pieces = [pair.alloc(1), pair.alloc(1)];
+        pair.driver.add(&pieces, &[], 9).unwrap();
+        let _ = pair.driver.kick_prepare();
+        let first = pair.device.pop().unwrap().unwrap();
+        let mut burst = burst_of(&mut pair, 3);
+        burst.singles_mut().iter_mut().for_each(|single| single.mark_written(1));
+        pair.device.complete_burst(&mut burst, 2).unwrap();
+        let _ = pair.device.publish().unwrap();
+        assert_eq!(tokens(&mut pair), [], "{name}");
+        pair.device.complete(first, 0).unwrap();
+        let last = pair.device.chain_of(&mut burst).unwrap();
+        pair.device.complete(last, 1).unwrap();
+        let _ = pair.device.publish().unwrap();
+        assert_eq!(tokens(&mut pair), [(9, 0), (0, 1), (1, 1), (2, 1)], "{name}");
+    }
 }

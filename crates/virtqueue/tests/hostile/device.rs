@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use vioduct_spec::Features;
 use vioduct_virtqueue::{
-    Access, BufferError, IoAddr, Memory, MoreWork, Queue, QueueError, QueuePosition, RingIndex, RingLayout,
-    SetupError, Wrap,
+    Access, BufferError, Burst, IoAddr, Memory, MoreWork, Next, Queue, QueueError, QueuePosition, RingIndex,
+    RingLayout, SetupError, Single, Wrap,
 };
 
 fn split(size: u16, features: Features) -> (Pair, SplitBytes) {
@@ -27,7 +27,7 @@ fn packed(size: u16, features: Features) -> (Pair, PackedBytes) {
 fn assert_stopped(device: &mut Queue, fault: QueueError) {
     assert_eq!(device.fault(), Some(fault));
     assert_eq!(device.pop().err(), Some(fault));
-    assert_eq!(device.pop_batch(8, &mut Vec::new()), Err(fault));
+    assert_eq!(device.pop_burst(&mut Burst::new(8), 8), Err(fault));
     assert_eq!(device.poll(), Err(fault));
     assert_eq!(device.arm(), Err(fault));
     assert_eq!(device.disarm(), Err(fault));
@@ -373,13 +373,13 @@ fn row22_a_batch_ends_at_its_budget_however_fast_the_driver_adds() {
         ring.put_descriptor(index, SplitDescriptor(GUEST_START, 1, 0, 0));
     }
     ring.offer(&[0, 1, 2, 3, 4, 5, 6, 7]);
-    let mut out = Vec::new();
+    let mut burst = Burst::new(3);
     for round in 0..20 {
-        assert_eq!(pair.device.pop_batch(3, &mut out), Ok(3), "round {round}");
-        let mut done: Vec<_> = out.drain(..).map(|chain| (chain, 0)).collect();
+        assert_eq!(pair.device.pop_burst(&mut burst, 3), Ok(Next::Unknown), "round {round}");
         // As soon as they are used the driver offers them again.
-        let heads: Vec<u16> = done.iter().map(|(chain, _)| chain.id()).collect();
-        pair.device.complete_batch(done.drain(..)).unwrap();
+        let heads: Vec<u16> = burst.singles().iter().map(Single::id).collect();
+        assert_eq!(heads.len(), 3);
+        pair.device.complete_burst(&mut burst, 3).unwrap();
         let _ = pair.device.publish().unwrap();
         ring.offer(&heads);
     }

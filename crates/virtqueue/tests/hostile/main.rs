@@ -2,6 +2,7 @@
 //! the peer, and an error that stops this queue and nothing else.
 #![allow(clippy::unwrap_used)]
 
+mod bursts;
 mod device;
 mod double_fetch;
 mod driver;
