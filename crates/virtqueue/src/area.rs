@@ -12,6 +12,9 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
 use vioduct_spec::ring::DESCRIPTOR_SIZE;
 
+/// Bytes of a cache line, as far as this crate depends on it: for what is fetched ahead.
+pub(crate) const LINE: usize = 64;
+
 /// A descriptor as it lies in memory, of either layout: read once, used from this copy. Two words, so that it travels in two
 /// registers: as four fields it goes through the stack, where it is stored and loaded in pieces that do not match
 /// (docs/decisions/0003).
@@ -83,10 +86,10 @@ pub(crate) trait Area {
         descriptor: Descriptor,
         order: Ordering,
     ) -> Result<(), MemoryFault>;
-    /// Has the processor fetch descriptor `index`, which is read soon; one beyond the area is none.
-    fn fetch_to_read(&self, index: usize);
-    /// The same of one that is written soon.
-    fn fetch_to_write(&self, index: usize);
+    /// Has the processor fetch the cache line of what lies at `at`, which is read soon.
+    fn fetch_to_read(&self, at: usize);
+    /// The same of what is written soon.
+    fn fetch_to_write(&self, at: usize);
     /// A sequentially consistent fence between this side's last store and its next load.
     fn fence(&self);
 }
@@ -262,13 +265,13 @@ impl Area for Mapped {
     }
 
     #[inline(always)]
-    fn fetch_to_read(&self, index: usize) {
-        fetch::to_read(self.host.as_ptr().wrapping_add(index.wrapping_mul(DESCRIPTOR_SIZE)));
+    fn fetch_to_read(&self, at: usize) {
+        fetch::to_read(self.host.as_ptr().wrapping_add(at));
     }
 
     #[inline(always)]
-    fn fetch_to_write(&self, index: usize) {
-        fetch::to_write(self.host.as_ptr().wrapping_add(index.wrapping_mul(DESCRIPTOR_SIZE)));
+    fn fetch_to_write(&self, at: usize) {
+        fetch::to_write(self.host.as_ptr().wrapping_add(at));
     }
 
     #[inline(always)]

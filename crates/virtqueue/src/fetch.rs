@@ -20,10 +20,12 @@ pub fn to_read(at: *const u8) {
 /// Fetches the cache line of an address, any address, that is written soon, perhaps after it was read: nobody else has it then.
 #[inline]
 pub fn to_write(at: *const u8) {
+    // Written out: unless a program is built for processors that are known to have it, the compiler takes the hint for reading. Those that
+    // do not have it do nothing.
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a hint.
     unsafe {
-        core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_ET0 }>(at.cast());
+        core::arch::asm!("prefetchw [{}]", in(reg) at, options(nostack, preserves_flags, readonly));
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = at;

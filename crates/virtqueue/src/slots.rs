@@ -1,9 +1,9 @@
 //! The driver end's private record of what it has posted: a device can lie about everything that is in shared memory, and about
 //! nothing that is here.
 
+use crate::device::Options;
 use crate::error::QueueError;
 use alloc::boxed::Box;
-use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 /// One buffer in flight, under its head index (split) or buffer id (packed).
@@ -30,19 +30,28 @@ pub(crate) struct Reported {
     pub(crate) written: u32,
 }
 
+/// How ids go round the queue where buffers come back in order.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Ids {
+    /// The next buffer has the next one: packed rings.
+    PerBuffer,
+    /// It has the one behind this buffer's descriptors: split rings.
+    PerDescriptor,
+}
+
 pub(crate) struct Slots<T> {
     slots: Box<[Slot<T>]>,
     in_flight: u16,
-    /// With `IN_ORDER`: the ids in flight, oldest first, and the entry that stands for several of them.
-    order: Option<VecDeque<u16>>,
+    ids: Ids,
+    /// With `IN_ORDER`: the oldest id in flight, or the next one where none is, and the entry that stands for several buffers.
+    oldest: Option<u16>,
     batch: Option<Reported>,
 }
 
 impl<T> Slots<T> {
-    pub(crate) fn new(size: u16, in_order: bool) -> Self {
+    pub(crate) fn new(size: u16, options: Options, ids: Ids) -> Self {
         let slots = (0..size).map(|_| Slot { token: None, descriptors: 0, writable: 0 }).collect();
-        let order = in_order.then(|| VecDeque::with_capacity(usize::from(size)));
-        Self { slots, in_flight: 0, order, batch: None }
+        Self { slots, in_flight: 0, ids, oldest: options.in_order.then_some(0), batch: None }
     }
 
     pub(crate) fn in_flight(&self) -> u16 {
@@ -55,9 +64,6 @@ impl<T> Slots<T> {
             *slot = Slot { token: Some(token), descriptors, writable };
             self.in_flight += 1;
         }
-        if let Some(order) = &mut self.order {
-            order.push_back(id);
-        }
     }
 
     /// A batch of which buffers are still to be handed out, so that the ring need not be read.
@@ -69,9 +75,9 @@ impl<T> Slots<T> {
     /// limited to what was posted: a device that says more has overrun nothing but its own word (hostile devices: row 76).
     #[inline(always)]
     pub(crate) fn take(&mut self, reported: Reported) -> Result<Returned<T>, QueueError> {
-        let id = match self.order {
+        let id = match self.oldest {
             None => reported.id,
-            Some(_) => self.oldest(reported).ok_or(QueueError::BufferId(reported.id))?,
+            Some(oldest) => self.in_turn(oldest, reported).ok_or(QueueError::BufferId(reported.id))?,
         };
         let mut returned = self.release(id)?;
         // virtio 1.3 §2.7.9: an entry left out of a batch says nothing of lengths; it stands for a buffer written whole.
@@ -81,11 +87,17 @@ impl<T> Slots<T> {
         Ok(returned)
     }
 
-    /// With `IN_ORDER`: the oldest buffer that a report stands for, if it names one that is in flight.
-    #[inline(never)]
-    fn oldest(&mut self, reported: Reported) -> Option<u16> {
+    /// With `IN_ORDER`: the oldest buffer, which a report stands for if it names one that is in flight.
+    #[inline(always)]
+    fn in_turn(&mut self, oldest: u16, reported: Reported) -> Option<u16> {
         self.slots.get(usize::from(reported.id))?.token.as_ref()?;
-        let oldest = self.order.as_mut()?.pop_front()?;
+        let step = match self.ids {
+            Ids::PerBuffer => 1,
+            Ids::PerDescriptor => self.slots.get(usize::from(oldest))?.descriptors,
+        };
+        // No queue has more than 2^15 descriptors, nor has a buffer.
+        let (next, size) = (oldest + step, self.slots.len() as u16);
+        self.oldest = Some(if next < size { next } else { next - size });
         self.batch = (oldest != reported.id).then_some(reported);
         Some(oldest)
     }
@@ -105,9 +117,6 @@ impl<T> Slots<T> {
     pub(crate) fn detach(&mut self) -> Vec<T> {
         self.in_flight = 0;
         self.batch = None;
-        if let Some(order) = &mut self.order {
-            order.clear();
-        }
         self.slots.iter_mut().filter_map(|slot| slot.token.take()).collect()
     }
 }

@@ -1,6 +1,6 @@
 //! The device end of a packed ring.
 
-use super::{is_available, used_bits};
+use super::{fetch_around, is_available, used_bits};
 use crate::CHECKED;
 use crate::area::{Area, Areas, Descriptor};
 use crate::buffers::{Buffers, Table, finish};
@@ -14,10 +14,7 @@ use crate::memory::IoAddr;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
-use vioduct_spec::ring::{DESC_F_INDIRECT, DESC_F_NEXT, DESC_F_WRITE, DESCRIPTOR_SIZE};
-
-/// Descriptors in a cache line.
-const PER_LINE: usize = 64 / DESCRIPTOR_SIZE;
+use vioduct_spec::ring::{DESC_F_INDIRECT, DESC_F_NEXT, DESC_F_WRITE};
 
 pub(crate) struct Ring<A> {
     areas: Areas<A>,
@@ -83,7 +80,7 @@ impl<A: Area> Ring<A> {
         if !is_available(first.fourth(), self.available.wrap) || self.outstanding >= self.size {
             return Ok(None);
         }
-        self.fetch_around(usize::from(self.available.index));
+        fetch_around(&self.areas.descriptors, usize::from(self.available.index));
         let mut body = buffers.take();
         if let Err(fault) = self.fill(first, buffers, &mut body) {
             buffers.recycle(body);
@@ -137,18 +134,8 @@ impl<A: Area> Ring<A> {
         if flags & (DESC_F_INDIRECT | DESC_F_NEXT) != 0 {
             return Ok(Err(Next::Other));
         }
-        self.fetch_around(index);
+        fetch_around(&self.areas.descriptors, index);
         buffers.single(descriptor.third(), IoAddr(descriptor.addr), descriptor.len(), flags)
-    }
-
-    /// Where a cache line of descriptors begins: the driver's processor has those that follow, of which the one after next is on its way
-    /// from now on. Those before were popped, and are written soon.
-    #[inline(always)]
-    fn fetch_around(&self, index: usize) {
-        if index.is_multiple_of(PER_LINE) {
-            self.areas.descriptors.fetch_to_read(index + 2 * PER_LINE);
-            self.areas.descriptors.fetch_to_write(index.wrapping_sub(PER_LINE));
-        }
     }
 
     #[inline(always)]

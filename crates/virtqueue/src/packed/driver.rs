@@ -1,15 +1,15 @@
 //! The driver end of a packed ring.
 
-use super::{available_bits, is_used};
+use super::{PER_LINE, available_bits, fetch_around, is_used};
 use crate::area::{Area, Areas, Descriptor};
 use crate::device::{MoreWork, Options};
 use crate::driver::{Buffer, Indirect, Kick};
 use crate::error::QueueError;
 use crate::event::Wanted;
 use crate::layout::{RingIndex, Wrap};
-use crate::slots::{FreeList, Reported, Returned, Slots};
+use crate::slots::{FreeList, Ids, Reported, Returned, Slots};
 use core::sync::atomic::Ordering;
-use vioduct_spec::ring::{DESC_F_AVAIL, DESC_F_INDIRECT, DESC_F_NEXT, DESC_F_WRITE};
+use vioduct_spec::ring::{DESC_F_AVAIL, DESC_F_INDIRECT, DESC_F_NEXT, DESC_F_WRITE, DESCRIPTOR_SIZE};
 
 pub(crate) struct Ring<A, T> {
     areas: Areas<A>,
@@ -35,7 +35,7 @@ impl<A: Area, T> Ring<A, T> {
             areas,
             size,
             options,
-            slots: Slots::new(size, options.in_order),
+            slots: Slots::new(size, options, Ids::PerBuffer),
             ids: FreeList::new(size),
             free: size,
             available: RingIndex::START,
@@ -60,6 +60,7 @@ impl<A: Area, T> Ring<A, T> {
     #[inline(always)]
     fn place(&mut self, descriptor: Descriptor) -> Result<(), QueueError> {
         let at = self.available;
+        self.fetch_ahead(usize::from(at.index));
         let marked = descriptor.with_fourth(descriptor.fourth() | available_bits(at.wrap));
         if self.held.is_none() {
             self.held = Some((at.index, marked));
@@ -68,6 +69,18 @@ impl<A: Area, T> Ring<A, T> {
         }
         self.available = at.packed_advance(1, self.size);
         Ok(())
+    }
+
+    /// Where a cache line of descriptors begins: the device's processor has those that follow; if they are free, the one after next is on
+    /// its way from now on.
+    #[inline(always)]
+    fn fetch_ahead(&self, index: usize) {
+        const AHEAD: usize = 2 * PER_LINE;
+        if index.is_multiple_of(PER_LINE) && usize::from(self.free) > AHEAD + PER_LINE {
+            let size = usize::from(self.size);
+            let ahead = if index + AHEAD < size { index + AHEAD } else { index + AHEAD - size };
+            self.areas.descriptors.fetch_to_write(ahead * DESCRIPTOR_SIZE);
+        }
     }
 
     #[inline(always)]
@@ -170,7 +183,10 @@ impl<A: Area, T> Ring<A, T> {
             None => match self.used_descriptor()? {
                 // virtio 1.3 §2.8.4 reserves the length where `WRITE` is clear. There are devices that never set it, so the length is
                 // believed all the same, as far as there was room to write.
-                Some(used) => Reported { id: used.third(), written: used.len() },
+                Some(used) => {
+                    fetch_around(&self.areas.descriptors, usize::from(self.used.index));
+                    Reported { id: used.third(), written: used.len() }
+                }
                 None => return Ok(None),
             },
         };

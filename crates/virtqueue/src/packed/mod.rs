@@ -3,8 +3,24 @@
 pub(crate) mod device;
 pub(crate) mod driver;
 
+use crate::area::{Area, LINE};
 use crate::layout::Wrap;
-use vioduct_spec::ring::{DESC_F_AVAIL, DESC_F_USED};
+use vioduct_spec::ring::{DESC_F_AVAIL, DESC_F_USED, DESCRIPTOR_SIZE};
+
+/// Descriptors in a cache line.
+const PER_LINE: usize = LINE / DESCRIPTOR_SIZE;
+
+/// For whoever takes the descriptor at `index`, where a cache line begins: the other side's processor has those that follow, which are on their
+/// way from now on. Those before were taken, and are written soon.
+#[inline(always)]
+fn fetch_around<A: Area>(descriptors: &A, index: usize) {
+    if index.is_multiple_of(PER_LINE) {
+        let at = index * DESCRIPTOR_SIZE;
+        descriptors.fetch_to_read(at + LINE);
+        descriptors.fetch_to_read(at + 2 * LINE);
+        descriptors.fetch_to_write(at.wrapping_sub(LINE));
+    }
+}
 
 /// virtio 1.3 §2.8.1: available when `AVAIL` equals the driver's wrap counter and `USED` does not.
 #[inline(always)]

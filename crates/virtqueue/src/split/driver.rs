@@ -1,18 +1,21 @@
 //! The driver end of a split ring.
 
-use crate::area::{Area, Areas, Descriptor};
+use crate::area::{Area, Areas, Descriptor, LINE};
 use crate::device::{MoreWork, Options};
 use crate::driver::{Buffer, Indirect, Kick};
 use crate::error::QueueError;
 use crate::event::passed;
 use crate::layout::{RingIndex, Wrap};
-use crate::slots::{FreeList, Reported, Returned, Slots};
+use crate::slots::{FreeList, Ids, Reported, Returned, Slots};
 use core::sync::atomic::Ordering;
 use vioduct_spec::ring::split::{
     AVAIL_F_NO_INTERRUPT, AVAIL_FLAGS, AVAIL_IDX, AVAIL_RING, USED_ELEMENT_SIZE, USED_F_NO_NOTIFY,
     USED_FLAGS, USED_IDX, USED_RING, avail_event, used_event,
 };
-use vioduct_spec::ring::{DESC_F_INDIRECT, DESC_F_NEXT, DESC_F_WRITE};
+use vioduct_spec::ring::{DESC_F_INDIRECT, DESC_F_NEXT, DESC_F_WRITE, DESCRIPTOR_SIZE};
+
+/// Cache lines of used entries that are fetched at once.
+const MOST_FETCHED: u16 = 4;
 
 pub(crate) struct Ring<A, T> {
     areas: Areas<A>,
@@ -38,7 +41,7 @@ impl<A: Area, T> Ring<A, T> {
             size,
             entry_mask: usize::from(size - 1),
             options,
-            slots: Slots::new(size, options.in_order),
+            slots: Slots::new(size, options, Ids::PerDescriptor),
             free: FreeList::new(size),
             next_available: 0,
             published_available: 0,
@@ -74,6 +77,7 @@ impl<A: Area, T> Ring<A, T> {
     ) -> Result<(), QueueError> {
         let count = (readable.len() + writable.len()) as u16;
         let head = self.free.head();
+        self.fetch_ahead(usize::from(head));
         let mut index = head;
         let mut left = count;
         // Two loops: one over both parts asks at every piece which of them it is in.
@@ -92,6 +96,17 @@ impl<A: Area, T> Ring<A, T> {
         self.free.take(count, index);
         self.slots.post(head, count, writable_len, token);
         self.offer(head)
+    }
+
+    /// Descriptors are mostly used in turn. Where a cache line of them begins, the device's processor has those that follow; if there are
+    /// free ones, the line after next is on its way from now on.
+    #[inline(always)]
+    fn fetch_ahead(&self, index: usize) {
+        const PER_LINE: usize = LINE / DESCRIPTOR_SIZE;
+        if index.is_multiple_of(PER_LINE) && usize::from(self.free.count()) > 3 * PER_LINE {
+            let ahead = (index + 2 * PER_LINE) & self.entry_mask;
+            self.areas.descriptors.fetch_to_write(ahead * DESCRIPTOR_SIZE);
+        }
     }
 
     /// The same with one descriptor that refers to a table (virtio 1.3 §2.7.5.3).
@@ -166,6 +181,7 @@ impl<A: Area, T> Ring<A, T> {
     fn pending(&mut self) -> Result<u16, QueueError> {
         if self.seen_used == self.last_used {
             self.seen_used = self.areas.device.load_u16(USED_IDX, Ordering::Acquire)?;
+            self.fetch_used();
             // Once for what was seen: from here on, what is ahead and what is in flight go down together.
             if self.seen_used.wrapping_sub(self.last_used) > self.slots.in_flight() {
                 return Err(QueueError::AvailableIndex { found: self.seen_used, processed: self.last_used });
@@ -173,6 +189,17 @@ impl<A: Area, T> Ring<A, T> {
         }
         let ahead = self.seen_used.wrapping_sub(self.last_used);
         Ok(ahead)
+    }
+
+    /// The device's processor has the entries that were just seen; those beyond the first few are on their way from now on.
+    #[inline(always)]
+    fn fetch_used(&self) {
+        const PER_LINE: u16 = (LINE / USED_ELEMENT_SIZE) as u16;
+        let count = self.seen_used.wrapping_sub(self.last_used).min(MOST_FETCHED * PER_LINE);
+        for ahead in (PER_LINE..count).step_by(PER_LINE.into()) {
+            let entry = self.entry(self.last_used.wrapping_add(ahead));
+            self.areas.device.fetch_to_read(USED_RING + USED_ELEMENT_SIZE * entry);
+        }
     }
 
     #[inline(always)]
