@@ -242,8 +242,10 @@ impl<T: Transport, D: Dma> Net<T, D> {
     pub fn kick(&mut self, pair: u16) -> Result<(), RequestError> {
         let Self { device, pairs, .. } = self;
         let pair = pairs.get_mut(usize::from(pair)).ok_or(RequestError::NoQueue)?;
-        pair.reclaim()?;
         pair.kick(device.transport())?;
+        // What has come is fetched while buffers are taken and given.
+        pair.look_ahead()?;
+        pair.reclaim()?;
         pair.replenish(device.transport())
     }
 

@@ -11,11 +11,15 @@ use crate::virtqueue::{QueueSetup, Virtqueue};
 use alloc::collections::VecDeque;
 use alloc::vec;
 use alloc::vec::Vec;
-use vioduct_spec::net::{HEADER_LEN, MRG_RXBUF, receive_queue, transmit_queue};
+use vioduct_spec::Features;
+use vioduct_spec::net::{GUEST_OFFLOADS, HEADER_LEN, MRG_RXBUF, receive_queue, transmit_queue};
 use vioduct_virtqueue::{AddError, Buffer, Completion};
 
 /// Bytes that a buffer is a multiple of: two ends do not share a cache line.
 const ALIGN: usize = 64;
+
+/// Bytes before a buffer, so that a packet behind its header is aligned to 16 bytes: devices copy it by wide accesses.
+const LEAD: usize = HEADER_LEN.next_multiple_of(16) - HEADER_LEN;
 
 /// Packets that are taken from the queue together, so that the processor fetches what is waited for otherwise, one after the other.
 const LOOK_AHEAD: usize = 32;
@@ -78,6 +82,23 @@ pub(super) struct Pair<D: Dma> {
     /// Kept from one packet to the next, so that none allocates.
     pieces: Vec<Buffer>,
     merges: bool,
+    headers: Headers,
+}
+
+/// What a received packet's header can say.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Headers {
+    /// What was negotiated.
+    Meaningful,
+    /// Nothing: it is not looked at, which would be waited for.
+    Plain,
+}
+
+impl Headers {
+    const fn of(negotiated: Features) -> Self {
+        let meaning = negotiated.0 & MRG_RXBUF.with(GUEST_OFFLOADS).0;
+        if meaning == 0 { Self::Plain } else { Self::Meaningful }
+    }
 }
 
 impl<D: Dma + Clone> Pair<D> {
@@ -89,11 +110,11 @@ impl<D: Dma + Clone> Pair<D> {
         dma: &D,
     ) -> Result<Self, InitError> {
         let setup = QueueSetup { max_size: options.queue_size, indirect_entries: options.indirect_entries };
-        let merges = device.negotiated().contains(MRG_RXBUF);
+        let negotiated = device.negotiated();
         let receive = device.set_up_queue(receive_queue(number), setup, dma)?;
         let transmit = device.set_up_queue(transmit_queue(number), setup, dma)?;
         let buffer_len = buffer_len.max(HEADER_LEN as u32 + 1);
-        let slot_len = (buffer_len as usize).next_multiple_of(ALIGN);
+        let slot_len = (LEAD + buffer_len as usize).next_multiple_of(ALIGN);
         let slots = receive.ring().size().saturating_add(transmit.ring().size());
         let memory = DmaBuffer::new(dma.clone(), slot_len * usize::from(slots))?;
         Ok(Self {
@@ -106,14 +127,15 @@ impl<D: Dma + Clone> Pair<D> {
             links: vec![None; slots.into()],
             ahead: VecDeque::with_capacity(LOOK_AHEAD),
             pieces: Vec::new(),
-            merges,
+            merges: negotiated.contains(MRG_RXBUF),
+            headers: Headers::of(negotiated),
         })
     }
 }
 
 impl<D: Dma> Pair<D> {
     fn at(&self, slot: u16) -> usize {
-        usize::from(slot) * self.slot_len
+        usize::from(slot) * self.slot_len + LEAD
     }
 
     fn buffer(&self, slot: u16, len: u32) -> Result<Buffer, RequestError> {
@@ -144,7 +166,10 @@ impl<D: Dma> Pair<D> {
                 self.free.push(first.slot());
                 continue;
             };
-            let header = Raw::read(&self.memory, self.at(first.slot()))?;
+            let header = match self.headers {
+                Headers::Meaningful => Raw::read(&self.memory, self.at(first.slot()))?,
+                Headers::Plain => Raw::PLAIN,
+            };
             let mut packet = Received { first, frame_len, header };
             if self.merges && header.buffers() > 1 {
                 self.gather(&mut packet)?;
@@ -180,7 +205,8 @@ impl<D: Dma> Pair<D> {
         Ok(self.ahead.pop_front())
     }
 
-    fn look_ahead(&mut self) -> Result<(), RequestError> {
+    /// Takes packets from the queue, and has the processor fetch them.
+    pub(super) fn look_ahead(&mut self) -> Result<(), RequestError> {
         while self.ahead.len() < LOOK_AHEAD {
             let completion = match self.receive.get() {
                 // A queue that is broken says so again, once these are received.

@@ -135,6 +135,19 @@ fn s5_1_6_4_a_packet_may_be_in_several_buffers() {
     assert_eq!(sent(&mut to), Some(behind(0, b"one two three")));
 }
 
+/// virtio 1.3 §5.1.6.4.1: flags and segment sizes belong to offloads, and none was taken.
+#[test]
+fn s5_1_6_4_a_header_says_nothing_without_what_gives_it_a_meaning() {
+    let said = Header { flags: HDR_F_DATA_VALID, hdr_len: 54, ..Header::default() };
+    for (taken, heard) in [(Features::NONE, Header::default()), (GUEST_CSUM, said)] {
+        let (mut net, memory) = net(taken, 4, &Plan { offloads: GUEST_CSUM, ..Plan::default() });
+        let mut from = receiving(&mut net, &memory);
+        fill(&mut from, b"\x02\0\x36\0\0\0\0\0\0\0\x01\0a packet", 20);
+        let packet = net.receive(0).unwrap().unwrap();
+        assert_eq!((packet.header(), read(&mut net, &packet)), (heard, b"a packet".to_vec()), "{taken:?}");
+    }
+}
+
 /// A buffer of a packet in several is one of its own again, however those went: nothing is read, sent or released with it.
 #[test]
 fn s5_1_6_4_buffers_part_when_their_packet_has_gone() {
