@@ -19,6 +19,8 @@ const QUEUE_SIZE: u16 = 256;
 const MEMORY_BYTES: usize = 16 << 20;
 /// Packets that are sent before the device is told.
 const BURST: u32 = 32;
+/// Bursts between two looks at the clock.
+const TURNS: u32 = 64;
 /// There, and here.
 const ADDRESSES: [u8; 2 * ADDRESS_LEN] = [2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1];
 
@@ -84,13 +86,16 @@ impl Forwarder {
     fn go_round(&mut self, length: Duration) -> Result<(u64, f64), vioduct_virtio_driver::RequestError> {
         let (began, mut count) = (Instant::now(), 0);
         while began.elapsed() < length {
-            for _ in 0..BURST {
-                let Some(packet) = self.driver.receive(0)? else { break };
-                self.driver.overwrite(0, &packet, &ADDRESSES)?;
-                self.driver.forward(0, packet)?;
-                count += 1;
+            // The clock is looked at seldom: it is no part of a driver.
+            for _ in 0..TURNS {
+                for _ in 0..BURST {
+                    let Some(packet) = self.driver.receive(0)? else { break };
+                    self.driver.overwrite(0, &packet, &ADDRESSES)?;
+                    self.driver.forward(0, packet)?;
+                    count += 1;
+                }
+                self.driver.kick(0)?;
             }
-            self.driver.kick(0)?;
         }
         Ok((count, began.elapsed().as_nanos() as f64))
     }
