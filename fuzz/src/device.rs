@@ -11,8 +11,8 @@ use std::sync::Arc;
 use vioduct_spec::Features;
 use vioduct_spec::ring::{DESC_F_AVAIL, DESC_F_USED, DESCRIPTOR_SIZE, packed, split};
 use vioduct_virtqueue::{
-    Access, AreaSizes, Burst, Chain, IoAddr, Next, Queue, QueueError, QueuePosition, RingFormat, RingLayout, Segment,
-    Single, Wrap,
+    Access, AreaSizes, Burst, Chain, IoAddr, Next, Queue, QueueError, QueuePosition, RingFormat, RingLayout,
+    Segment, Single, Wrap,
 };
 
 /// Bits 0 to 2 of the first byte are [`input::features`].
