@@ -3,7 +3,9 @@
 use super::*;
 use crate::{Presence, Tap, TapError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use std::os::fd::BorrowedFd;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// Whether this test may make interfaces: whoever may not is told so, and the message is tested instead.
@@ -60,7 +62,7 @@ fn packets_of_the_host_reach_the_driver_and_a_lost_interface_is_a_link_that_is_d
     card.machine.request(transmit_queue(0), &behind(PLAIN, &frame(PEER, ADDRESS, 60)), 0).unwrap();
     assert_eq!(dropped(&mut card.machine), (0, 0));
     assert_eq!(card.status(), STATUS_LINK_UP);
-    let removed = std::process::Command::new("ip").args(["link", "del", &name]).status();
+    let removed = Command::new("ip").args(["link", "del", &name]).status();
     if !removed.is_ok_and(|status| status.success()) {
         return;
     }
@@ -79,7 +81,7 @@ fn the_end_of_an_interface_that_is_lent_is_heard_of() {
     assert!(tap.news().is_none());
     let lent = tap.lend().unwrap();
     assert_eq!((lent.len(), tap.hear()), (1, Presence::There));
-    let removed = std::process::Command::new("ip").args(["link", "del", tap.name()]).status();
+    let removed = Command::new("ip").args(["link", "del", tap.name()]).status();
     if !removed.is_ok_and(|status| status.success()) {
         return;
     }
@@ -91,6 +93,47 @@ fn the_end_of_an_interface_that_is_lent_is_heard_of() {
 fn readable(fd: BorrowedFd<'_>) -> bool {
     let mut events = [PollFd::new(&fd, PollFlags::IN)];
     poll(&mut events, Some(&Timespec::default())).unwrap() == 1
+}
+
+/// An interface that `ip` has made for another user, while this is there.
+struct OfAnother(String);
+
+impl OfAnother {
+    fn new() -> Option<Self> {
+        let name = format!("other{}", std::process::id() % 100_000);
+        let made = Command::new("ip").args(["tuntap", "add", &name, "mode", "tap", "user", "1"]).output();
+        made.is_ok_and(|made| made.status.success()).then_some(Self(name))
+    }
+}
+
+impl Drop for OfAnother {
+    fn drop(&mut self) {
+        let _ = Command::new("ip").args(["link", "del", &self.0]).status();
+    }
+}
+
+/// Rights are a thread's, and each test has its own.
+#[test]
+fn whoever_lacks_the_right_is_told_what_it_takes() {
+    let there = OfAnother::new();
+    let mut rights = capabilities(None).unwrap();
+    rights.effective.remove(CapabilitySet::NET_ADMIN);
+    set_capabilities(None, rights).unwrap();
+    let said = |outcome: Result<Tap, TapError>| outcome.err().unwrap().to_string();
+    let made = said(Tap::create(1, None));
+    if made.contains("/dev/net/tun") {
+        // It is not there, or not for this user: nothing else can be said.
+        return;
+    }
+    assert!(
+        made.contains("making an interface needs CAP_NET_ADMIN: have one made for you by `ip tuntap"),
+        "{made}"
+    );
+    let Some(OfAnother(name)) = &there else { return };
+    let opened = said(Tap::open(name, 1));
+    assert!(opened.contains("it is not yours, which needs CAP_NET_ADMIN: make one"), "{opened}");
+    let missing = said(Tap::open("nobodys0", 1));
+    assert!(missing.contains("there is no such interface"), "{missing}");
 }
 
 /// A queue of the interface's that gets no packets is no interface that is lost.
