@@ -8,7 +8,7 @@
 //! |---|---|
 //! | [`backend`] | [`KernelBackend`], [`Service`]: what the kernel serves, and the way back |
 //! | [`kind`] | [`Kind`], [`Framing`]: vhost-net, vhost-vsock, vhost-demo |
-//! | `unit` | one open device node: memory, rings, start and stop |
+//! | `unit` | one open device node: memory, rings, start and stop; `examples/packets.rs` has a real kernel stop and go on |
 //! | `ring` | one queue as the kernel is told of it |
 //! | `table` | guest memory, by the addresses of this process |
 //! | `log` | pages that the kernel has written; `examples/dirty_log.rs` has a real kernel prove it |

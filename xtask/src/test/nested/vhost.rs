@@ -41,13 +41,30 @@ pub(super) const CHECKS: &[Check] = &[
             "ok: vhost-demo, EVENT_IDX: all",
         ])
         .judged(is_the_kernels),
+    Check::program(
+        "each packet comes once and whole, however often the kernel is stopped",
+        &["{files}/packets"],
+    )
+    .saying(&[
+        "of the kernel's threads",
+        "ok: the interface's headers, none: ",
+        "ok: the interface's headers, EVENT_IDX: ",
+        "ok: the interface's headers, bit 15: ",
+        "ok: the interface's headers, bit 15 | EVENT_IDX: ",
+        "ok: the kernel's headers, none: ",
+        "ok: the kernel's headers, EVENT_IDX: ",
+        "ok: the kernel's headers, bit 15: ",
+        "ok: the kernel's headers, bit 15 | EVENT_IDX: ",
+    ])
+    .judged(is_the_kernels),
 ];
 
-/// The program that compares memory with its log.
+/// The programs that compare memory with its log, and have packets go through stops.
 pub(super) fn files(folder: &Path) -> Result<()> {
-    const NAME: &str = "dirty_log";
-    let program = guest::example("vioduct-vhost-kernel", NAME)?;
-    std::fs::copy(&program, folder.join(NAME)).context("cannot copy a program")?;
+    for name in ["dirty_log", "packets"] {
+        let program = guest::example("vioduct-vhost-kernel", name)?;
+        std::fs::copy(&program, folder.join(name)).context("cannot copy a program")?;
+    }
     Ok(())
 }
 
