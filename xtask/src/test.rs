@@ -29,7 +29,7 @@ pub(crate) struct Options {
     /// How long to fuzz each target, in seconds
     #[arg(long, value_name = "N", default_value_t = 10)]
     fuzz_seconds: u32,
-    /// Of the nested checks, run those whose topic or name holds these words
+    /// Of the tests with guests and the nested checks, run those whose topic or name holds these words
     #[arg(long, value_name = "WORDS")]
     filter: Option<String>,
 }
@@ -62,13 +62,18 @@ impl Step {
         }
     }
 
+    /// Whether a filter chooses among its tests.
+    fn is_filtered(self) -> bool {
+        matches!(self, Self::Guests | Self::Nested)
+    }
+
     fn run(self, workspace: &Workspace, options: &Options) -> Result<Counts> {
         match self {
             Self::Prerequisites => prerequisites::check(),
             Self::Fuzz => fuzz::smoke(workspace, options.fuzz_seconds),
             Self::Cargo => suite::run(workspace),
             Self::Labs => labs::run(workspace),
-            Self::Guests => guests::run(workspace),
+            Self::Guests => guests::run(workspace, options.filter.as_deref()),
             Self::Nested => nested::run(options.filter.as_deref()),
         }
     }
@@ -107,7 +112,7 @@ pub(crate) fn run(options: &Options) -> Result<Outcome> {
     let workspace = Workspace::load()?;
     let chosen = |step: &&Step| options.only.is_none_or(|only| only == **step);
     let mut lines = Vec::new();
-    let mut total = Counts::default();
+    let (mut total, mut of_filter) = (Counts::default(), Counts::default());
     for step in Step::value_variants().iter().filter(chosen) {
         eprintln!("\n==== {} ====", step.title());
         let start = Instant::now();
@@ -116,14 +121,29 @@ pub(crate) fn run(options: &Options) -> Result<Outcome> {
             Counts::ONE_FAILED
         });
         total += counts;
+        if step.is_filtered() {
+            of_filter += counts;
+        }
         lines.push(format!("{:<14} {counts} ({} s)", step.title(), start.elapsed().as_secs()));
     }
+    total += unmatched(options.filter.as_deref(), of_filter);
     println!("\n==== summary ====");
     for line in lines {
         println!("{line}");
     }
     println!("{total}");
     Ok(if total.failed == 0 { Outcome::Done } else { Outcome::Failed })
+}
+
+/// A filter that lets nothing through is a failure: that nothing ran is no success.
+fn unmatched(filter: Option<&str>, counts: Counts) -> Counts {
+    match filter {
+        Some(words) if counts == Counts::default() => {
+            println!("FAILED: no test with a guest and no nested check has `{words}` in its name");
+            Counts::ONE_FAILED
+        }
+        _ => Counts::default(),
+    }
 }
 
 /// Where the tests run.
@@ -160,6 +180,13 @@ mod tests {
     fn what_did_not_run_is_skipped_at_a_desk_and_a_failure_in_ci() {
         assert_eq!(skip(Place::Desk, "fuzz smoke", "no nightly"), Counts::ONE_SKIPPED);
         assert_eq!(skip(Place::Ci, "fuzz smoke", "no nightly"), Counts::ONE_FAILED);
+    }
+
+    #[test]
+    fn a_filter_that_lets_nothing_through_fails() {
+        assert_eq!(unmatched(Some("nonsense"), Counts::default()), Counts::ONE_FAILED);
+        assert_eq!(unmatched(Some("vsock"), Counts::ONE_PASSED), Counts::default());
+        assert_eq!(unmatched(None, Counts::default()), Counts::default());
     }
 
     #[test]

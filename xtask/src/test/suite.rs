@@ -17,21 +17,38 @@ pub(super) fn run(workspace: &Workspace) -> Result<Counts> {
 
 /// The tests that boot guests of the kit.
 pub(super) fn run_guests(workspace: &Workspace) -> Result<Counts> {
+    count(&mut guests(workspace))
+}
+
+/// Those of them whose names hold these words, which may be none.
+pub(super) fn run_guests_named(workspace: &Workspace, words: &str) -> Result<Counts> {
+    let mut command = guests(workspace);
+    let (counts, succeeded) = sum(command.args(["--", words]))?;
+    Ok(if succeeded { counts } else { settle(counts, succeeded) })
+}
+
+fn guests(workspace: &Workspace) -> Command {
     let mut command = cargo(&workspace.root);
     command.args(["test", "--package", "vioduct", "--features", "guest-tests", "--test", "guests"]);
     command.args(["--locked", "--no-fail-fast"]);
-    count(&mut command)
+    command
 }
 
 /// What the tests of a command came to.
 fn count(command: &mut Command) -> Result<Counts> {
+    let (counts, succeeded) = sum(command)?;
+    Ok(settle(counts, succeeded))
+}
+
+/// What its result lines say, and whether it has succeeded.
+fn sum(command: &mut Command) -> Result<(Counts, bool)> {
     let mut counts = Counts::default();
     let succeeded = process::stream(command, |line| {
         if let Some(more) = test_result(line) {
             counts += more;
         }
     })?;
-    Ok(settle(counts, succeeded))
+    Ok((counts, succeeded))
 }
 
 /// A failure that no result line told of (a crate that does not build, a test program that died) counts as one,
