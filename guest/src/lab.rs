@@ -17,7 +17,7 @@ use crate::vhost_checks;
 use crate::word_file::WordFile;
 
 /// One lab, with its arguments.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Lab {
     PciDemo,
     VirtioDemo,
@@ -80,8 +80,8 @@ impl Lab {
             ["vhost-checks", "storm"] => Ok(Self::VhostChecks(vhost_checks::Part::Storm)),
             ["vhost-checks", "victim"] => Ok(Self::VhostChecks(vhost_checks::Part::Victim)),
             ["no-vhost-net"] => Ok(Self::NoVhostNet),
-            ["sockets", side, amount] => {
-                let part = sockets::Part::parse(side, amount).map(Self::Sockets);
+            ["sockets", words @ ..] => {
+                let part = sockets::Part::parse(words).map(Self::Sockets);
                 part.ok_or_else(|| Failure::Usage("sockets takes a side, and an amount in MiB".into()))
             }
             [] => Err(Failure::Usage("which lab?".into())),
@@ -117,7 +117,7 @@ impl Lab {
             Self::VhostChecks(part) => vhost_checks::run(part),
             Self::NoVhostNet => std::fs::remove_file(VHOST_NET)
                 .map_err(|error| Failure::Lab(format!("cannot remove {VHOST_NET}: {error}"))),
-            Self::Sockets(part) => sockets::run(part),
+            Self::Sockets(part) => sockets::run(&part),
             Self::InterruptedWait => driver_checks::interrupted_wait(driver_checks::VIRTIO_DEMO),
         }
         .map(|()| End::PowerOff)

@@ -40,7 +40,7 @@ const USAGE: &str = "\
 usage: vioduct-guest pci-demo | virtio-demo | virtio-test N | entropy | disk [restart] | file-system   (N: 0 to 4294967295)
        vioduct-guest network A.B.C PAIRS [restart] | network A.B.C counted|unplugged
        vioduct-guest driver-checks pci-demo | driver-checks virtio-demo | interrupted-wait
-       vioduct-guest sockets guest|host-unix|host-vsock MIB   (the guest of `vsock,cid=3`, and its host)
+       vioduct-guest sockets guest|host-vsock MIB | sockets host-unix MIB [PATH]   (the guest of `vsock,cid=3`, and its host)
        vioduct-guest vhost-checks   (on a host with /dev/vhost-demo)
        vioduct-guest no-vhost-net   (removes a host's /dev/vhost-net)";
 

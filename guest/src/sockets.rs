@@ -20,14 +20,14 @@ use content::{Content, Speaker, Table};
 use way::Way;
 
 /// What this process does of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Part {
     side: Side,
     /// How much goes through all connections together, at least, in MiB.
     amount_mib: u64,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Side {
     Guest,
     /// On a host, whose programs reach the guest so.
@@ -43,25 +43,26 @@ const HOST_PORT: u32 = 52;
 const GUEST_PORT: u32 = 1234;
 
 impl Part {
-    /// `guest`, `host-unix` or `host-vsock`, and the amount.
-    pub(crate) fn parse(side: &str, amount_mib: &str) -> Option<Self> {
-        let side = match side {
-            "guest" => Side::Guest,
-            "host-unix" => Side::Host(Way::Unix),
-            "host-vsock" => Side::Host(Way::GUEST),
+    /// `guest`, `host-unix` or `host-vsock`, and the amount; behind that of `host-unix` the device's socket, if it is not the usual one.
+    pub(crate) fn parse(words: &[&str]) -> Option<Self> {
+        let (side, amount_mib) = match words {
+            ["guest", amount_mib] => (Side::Guest, amount_mib),
+            ["host-unix", amount_mib] => (Side::Host(Way::Unix(way::PATH.into())), amount_mib),
+            ["host-unix", amount_mib, path] => (Side::Host(Way::Unix((*path).into())), amount_mib),
+            ["host-vsock", amount_mib] => (Side::Host(Way::GUEST), amount_mib),
             _ => return None,
         };
         Some(Self { side, amount_mib: amount_mib.parse().ok()? })
     }
 
     /// Bytes that each end of a connection says, so that all together say the amount.
-    fn share_bytes(self) -> u64 {
+    fn share_bytes(&self) -> u64 {
         (self.amount_mib << 20).div_ceil(4 * u64::from(PARALLEL))
     }
 }
 
-pub(crate) fn run(part: Part) -> Result<(), Failure> {
-    match part.side {
+pub(crate) fn run(part: &Part) -> Result<(), Failure> {
+    match &part.side {
         Side::Guest => guest(part.share_bytes()),
         Side::Host(way) => host(way, part.share_bytes()),
     }
@@ -69,7 +70,7 @@ pub(crate) fn run(part: Part) -> Result<(), Failure> {
 }
 
 /// The host is there first, and begins once the guest has come.
-fn host(way: Way, share_bytes: u64) -> io::Result<()> {
+fn host(way: &Way, share_bytes: u64) -> io::Result<()> {
     let (meeting, calls) = (way.listen(MEETING)?, way.listen(HOST_PORT)?);
     println!("ready for the guest");
     let mut meeting = accept(&meeting)?;
@@ -82,7 +83,7 @@ fn host(way: Way, share_bytes: u64) -> io::Result<()> {
 fn guest(share_bytes: u64) -> io::Result<()> {
     let calls = Way::HOST.listen(GUEST_PORT)?;
     let mut meeting = BufReader::new(Way::HOST.connect(MEETING)?);
-    converse(Way::HOST, HOST_PORT, &calls, 0, share_bytes)?;
+    converse(&Way::HOST, HOST_PORT, &calls, 0, share_bytes)?;
     let mut answer = String::new();
     meeting.read_line(&mut answer)?;
     must_hold(answer == "done\n", "the host has not heard all that was said")
@@ -94,7 +95,7 @@ fn accept(calls: &OwnedFd) -> io::Result<UnixStream> {
 }
 
 /// Calls the other side as often as it calls; when all connections are there, all is said and heard at a time.
-fn converse(way: Way, port: u32, calls: &OwnedFd, first: u32, share_bytes: u64) -> io::Result<()> {
+fn converse(way: &Way, port: u32, calls: &OwnedFd, first: u32, share_bytes: u64) -> io::Result<()> {
     let (start, table) = (Instant::now(), Table::new());
     let mut connections = connect_all(way, port, calls, first)?;
     connections.sort_unstable_by_key(|(number, ..)| *number);
@@ -117,7 +118,7 @@ fn converse(way: Way, port: u32, calls: &OwnedFd, first: u32, share_bytes: u64) 
 type Connection = (u32, Speaker, UnixStream);
 
 /// Every connection, those of either side; it begins with its number, which whoever calls gives it.
-fn connect_all(way: Way, port: u32, calls: &OwnedFd, first: u32) -> io::Result<Vec<Connection>> {
+fn connect_all(way: &Way, port: u32, calls: &OwnedFd, first: u32) -> io::Result<Vec<Connection>> {
     thread::scope(|scope| {
         let calling = (first..first + PARALLEL).map(|number| {
             scope.spawn(move || {
@@ -170,11 +171,21 @@ mod tests {
 
     #[test]
     fn parts_say_no_less_than_they_are_told() {
-        let part = Part::parse("guest", "1024").unwrap();
+        let part = Part::parse(&["guest", "1024"]).unwrap();
         assert!(part.share_bytes() * 4 * u64::from(PARALLEL) >= 1 << 30);
-        assert_eq!(Part::parse("host-unix", "1").unwrap().side, Side::Host(Way::Unix));
-        for (side, amount) in [("host", "1"), ("guest", ""), ("guest", "-1")] {
-            assert_eq!(Part::parse(side, amount), None);
+    }
+
+    #[test]
+    fn a_part_is_named_with_what_it_needs() {
+        let side = |words: &[&str]| Part::parse(words).map(|part| part.side);
+        let by = |path: &str| Some(Side::Host(Way::Unix(path.into())));
+        assert_eq!(side(&["host-unix", "1"]), by("/run/guest3/vsock"));
+        assert_eq!(side(&["host-unix", "1", "a/v"]), by("a/v"));
+        assert_eq!(side(&["host-vsock", "1"]), Some(Side::Host(Way::GUEST)));
+        let wrong: [&[&str]; 5] =
+            [&["host", "1"], &["guest", ""], &["guest", "-1"], &["guest", "1", "a/v"], &["guest"]];
+        for words in wrong {
+            assert_eq!(side(words), None, "{words:?}");
         }
     }
 

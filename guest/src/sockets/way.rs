@@ -6,6 +6,7 @@
 use std::io::{self, Error, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 
 use libc::{AF_VSOCK, VMADDR_CID_ANY, VMADDR_CID_HOST, setsockopt, sockaddr_vm, socklen_t, timeval};
 use rustix::net::addr::{SocketAddrArg, SocketAddrLen, SocketAddrOpaque};
@@ -13,9 +14,8 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, listen,
 
 use crate::verdict::must_hold;
 
-/// The device's socket, and the host's ports beside it: as `vioduct run --device vsock,cid=3,path=…` has them.
-const FOLDER: &str = "/run/guest3";
-const PATH: &str = "/run/guest3/vsock";
+/// The device's socket, beside which the host's ports are, unless another is named.
+pub(super) const PATH: &str = "/run/guest3/vsock";
 /// The guest's context identifier.
 const GUEST_CID: u32 = 3;
 /// Callers that may wait.
@@ -25,10 +25,10 @@ const SO_VM_SOCKETS_CONNECT_TIMEOUT: libc::c_int = 6;
 static PATIENCE: timeval = timeval { tv_sec: 60, tv_usec: 0 };
 
 /// How the other side is reached, and reaches this one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Way {
-    /// A guest by its device's Unix sockets.
-    Unix,
+    /// A guest by its device's Unix sockets, of which this is the first: `path` of `--device vsock,cid=3,path=…`.
+    Unix(String),
     /// By `AF_VSOCK`, at this context identifier.
     Vsock(u32),
 }
@@ -38,11 +38,11 @@ impl Way {
     pub(super) const GUEST: Self = Self::Vsock(GUEST_CID);
 
     /// Has the other side's programs call this port.
-    pub(super) fn listen(self, port: u32) -> io::Result<OwnedFd> {
+    pub(super) fn listen(&self, port: u32) -> io::Result<OwnedFd> {
         match self {
-            Self::Unix => {
-                std::fs::create_dir_all(FOLDER)?;
-                Ok(UnixListener::bind(format!("{PATH}_{port}"))?.into())
+            Self::Unix(path) => {
+                Path::new(path).parent().map_or(Ok(()), std::fs::create_dir_all)?;
+                Ok(UnixListener::bind(format!("{path}_{port}"))?.into())
             }
             Self::Vsock(_) => {
                 let socket = stream_socket()?;
@@ -54,9 +54,9 @@ impl Way {
     }
 
     /// Calls a port of the other side's.
-    pub(super) fn connect(self, port: u32) -> io::Result<UnixStream> {
-        match self {
-            Self::Unix => call(UnixStream::connect(PATH)?, port),
+    pub(super) fn connect(&self, port: u32) -> io::Result<UnixStream> {
+        match *self {
+            Self::Unix(ref path) => call(UnixStream::connect(path)?, port),
             Self::Vsock(cid) => {
                 let socket = stream_socket()?;
                 be_patient(&socket)?;

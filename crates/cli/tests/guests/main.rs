@@ -7,3 +7,4 @@
 mod documents;
 mod drivers;
 mod rig;
+mod sockets;
