@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use vioduct_spec::device_type;
+use vioduct_spec::{Features, device_type};
 
 use crate::Failure;
 
@@ -48,17 +48,24 @@ fn in_sysfs(bus: &Path, device_type: u32, driver: &str) -> io::Result<()> {
 
 /// Says which features the devices of a driver were given, as a number: bit 0 is feature 0.
 pub(crate) fn print_negotiated(driver: &str) -> Result<(), Failure> {
+    negotiated(driver)?.into_iter().for_each(|features| println!("negotiated {:#x}", features.0));
+    Ok(())
+}
+
+/// Which features the devices of a driver were given.
+pub(crate) fn negotiated(driver: &str) -> Result<Vec<Features>, Failure> {
     let failed = |error| Failure::Lab(format!("cannot read what {driver} has negotiated: {error}"));
+    let mut negotiated = Vec::new();
     for device in fs::read_dir(Path::new(BUS).join("drivers").join(driver)).map_err(failed)? {
         let features = device.map_err(failed)?.path().join("features");
         match fs::read_to_string(&features) {
-            Ok(text) => println!("negotiated {:#x}", features_of(&text)),
+            Ok(text) => negotiated.push(Features(features_of(&text))),
             // Not a device: the folder also has what binds and unbinds.
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
             Err(error) => return Err(failed(error)),
         }
     }
-    Ok(())
+    Ok(negotiated)
 }
 
 /// A digit for each feature, the first for feature 0.

@@ -14,8 +14,10 @@ use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::Instant;
 
-use crate::Failure;
+use vioduct_spec::Features;
+
 use crate::verdict::must_hold;
+use crate::{Failure, bus};
 use content::{Content, Speaker, Table};
 use way::Way;
 
@@ -34,6 +36,8 @@ enum Side {
     Host(Way),
 }
 
+/// Linux's own, of socket devices.
+const DRIVER: &str = "vmw_vsock_virtio_transport";
 /// Connections that each side makes.
 const PARALLEL: u32 = 100;
 /// The host's port for the connection by which the sides begin and end together.
@@ -62,11 +66,22 @@ impl Part {
 }
 
 pub(crate) fn run(part: &Part) -> Result<(), Failure> {
+    if part.side == Side::Guest {
+        print_addresses()?;
+    }
     match &part.side {
         Side::Guest => guest(part.share_bytes()),
         Side::Host(way) => host(way, part.share_bytes()),
     }
     .map_err(|error| Failure::Lab(format!("sockets: {error}")))
+}
+
+fn print_addresses() -> Result<(), Failure> {
+    let devices = bus::negotiated(DRIVER)?;
+    if devices.iter().any(|features| features.contains(Features::ACCESS_PLATFORM)) {
+        println!("the device has addresses of its platform's");
+    }
+    Ok(())
 }
 
 /// The host is there first, and begins once the guest has come.
