@@ -12,6 +12,7 @@ mod requests;
 mod ring;
 mod starts;
 mod storm;
+mod workers;
 
 use std::io::Error;
 use std::process::{Command, Stdio};
@@ -34,7 +35,7 @@ pub(crate) enum Part {
 
 type Check = fn() -> Result<(), Error>;
 
-const CHECKS: [(&str, Check); 20] = [
+const CHECKS: [(&str, Check); 21] = [
     ("requests are answered, whatever their layout and the ring's features", requests::every_layout),
     ("requests that are too short get no reply and store nothing", requests::too_short),
     ("more chains than a turn takes are all answered", requests::more_than_a_turn),
@@ -43,6 +44,7 @@ const CHECKS: [(&str, Check); 20] = [
     ("a stop leaves what is available, and another device goes on from there", starts::hand_over),
     ("stopping in the middle leaves no request half done", starts::stops_under_load),
     ("closing with requests in flight is the end of them", starts::closes_under_load),
+    ("a queue goes from thread to thread, at rest and at work", workers::take_over),
     ("features are accepted whole, and not while the queue runs", starts::features),
     ("a start needs all that belongs to it", starts::incomplete),
     ("without an owner, and for a stranger, nearly everything is EPERM", misuse::owners),

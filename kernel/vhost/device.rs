@@ -118,6 +118,10 @@ impl<B: Backend> Device<B> {
             c::vioduct_vhost_get_features => write(pointer, Self::OFFERED),
             c::vioduct_vhost_set_features_of => Owned::of(self)?.set_features(read(pointer)?),
             c::vioduct_vhost_reset_owner => Owned::of(self)?.give_up(),
+            c::vioduct_vhost_new_worker
+            | c::vioduct_vhost_free_worker
+            | c::vioduct_vhost_attach_vring_worker
+            | c::vioduct_vhost_get_vring_worker => Owned::of(self)?.manage_workers(number, pointer),
             _ => self.core_ioctl(number, pointer),
         }
         .map(|()| 0)

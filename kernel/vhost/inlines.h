@@ -17,6 +17,10 @@ enum {
 	vioduct_vhost_get_features = VHOST_GET_FEATURES,
 	vioduct_vhost_set_features_of = VHOST_SET_FEATURES,
 	vioduct_vhost_reset_owner = VHOST_RESET_OWNER,
+	vioduct_vhost_new_worker = VHOST_NEW_WORKER,
+	vioduct_vhost_free_worker = VHOST_FREE_WORKER,
+	vioduct_vhost_attach_vring_worker = VHOST_ATTACH_VRING_WORKER,
+	vioduct_vhost_get_vring_worker = VHOST_GET_VRING_WORKER,
 };
 
 /* What bindgen's compiler makes of the layouts, for a comparison with Rust's. */

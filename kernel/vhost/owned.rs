@@ -11,6 +11,7 @@ use super::queue::{RingLock, State};
 use kernel::bindings;
 use kernel::error::to_result;
 use kernel::prelude::*;
+use kernel::uaccess::UserPtr;
 
 /// A device whose lock is held, for the process that owns it.
 pub(crate) struct Owned<'a, B: Backend> {
@@ -96,6 +97,15 @@ impl<'a, B: Backend> Owned<'a, B> {
             RingLock::new(self.device, *ring).set_features(features);
         }
         Ok(())
+    }
+
+    /// Makes a thread, ends one, gives one a queue, or says which one has a queue. A queue that runs goes on with the other thread once
+    /// the one before is done with it.
+    pub(super) fn manage_workers(&mut self, number: u32, argument: UserPtr) -> Result {
+        let argument = argument.as_const_ptr().cast_mut();
+        // SAFETY: the device is initialized, its lock held, and none of its queues'. The core follows the argument by copying
+        // functions only.
+        to_result(unsafe { c::vhost_worker_ioctl(self.device.raw(), number, argument) } as i32)
     }
 
     /// Leaves the device to whoever wants it next, as it was when it was opened.

@@ -8,16 +8,17 @@ use std::io::Error;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use vioduct_spec::vhost::{
-    self, GET_FEATURES, GET_VRING_BASE, GET_VRING_BUSYLOOP_TIMEOUT, SET_FEATURES, SET_LOG_BASE, SET_LOG_FD,
-    SET_MEM_TABLE, SET_OWNER, SET_VRING_ADDR, SET_VRING_BASE, SET_VRING_BUSYLOOP_TIMEOUT, SET_VRING_CALL,
-    SET_VRING_ERR, SET_VRING_KICK, SET_VRING_NUM,
+    self, ATTACH_VRING_WORKER, FREE_WORKER, GET_FEATURES, GET_VRING_BASE, GET_VRING_BUSYLOOP_TIMEOUT,
+    GET_VRING_WORKER, NEW_WORKER, SET_FEATURES, SET_LOG_BASE, SET_LOG_FD, SET_MEM_TABLE, SET_OWNER,
+    SET_VRING_ADDR, SET_VRING_BASE, SET_VRING_BUSYLOOP_TIMEOUT, SET_VRING_CALL, SET_VRING_ERR,
+    SET_VRING_KICK, SET_VRING_NUM,
 };
 use vioduct_spec::vhost_demo::{GET_VALUE, NODE, SET_RUNNING, SET_VALUE};
 
 use super::memory::Memory;
 
 /// Those with a queue's number in front.
-pub(super) const OF_QUEUES: [u32; 9] = [
+pub(super) const OF_QUEUES: [u32; 11] = [
     SET_VRING_NUM,
     SET_VRING_ADDR,
     SET_VRING_BASE,
@@ -27,18 +28,25 @@ pub(super) const OF_QUEUES: [u32; 9] = [
     SET_VRING_ERR,
     SET_VRING_BUSYLOOP_TIMEOUT,
     GET_VRING_BUSYLOOP_TIMEOUT,
+    ATTACH_VRING_WORKER,
+    GET_VRING_WORKER,
 ];
 /// Those of the device whose argument is a pointer, and that are the owner's alone.
-pub(super) const OF_DEVICES: [u32; 7] =
-    [SET_FEATURES, SET_MEM_TABLE, SET_LOG_BASE, SET_LOG_FD, SET_RUNNING, GET_VALUE, SET_VALUE];
+pub(super) const OF_DEVICES: [u32; 9] = [
+    SET_FEATURES,
+    SET_MEM_TABLE,
+    SET_LOG_BASE,
+    SET_LOG_FD,
+    NEW_WORKER,
+    FREE_WORKER,
+    SET_RUNNING,
+    GET_VALUE,
+    SET_VALUE,
+];
 /// Those that it has not, of the vhost core's and of other devices'.
-pub(super) const OF_OTHERS: [u32; 12] = [
-    vhost::NEW_WORKER,
-    vhost::FREE_WORKER,
+pub(super) const OF_OTHERS: [u32; 8] = [
     vhost::SET_VRING_ENDIAN,
     vhost::GET_VRING_ENDIAN,
-    vhost::ATTACH_VRING_WORKER,
-    vhost::GET_VRING_WORKER,
     vhost::SET_BACKEND_FEATURES,
     vhost::GET_BACKEND_FEATURES,
     vhost::NET_SET_BACKEND,
@@ -139,10 +147,35 @@ impl Device {
         self.call(SET_VALUE, &mut value.to_ne_bytes())
     }
 
+    /// Another thread for queues, by its number.
+    pub(super) fn new_worker(&self) -> Result<u32, Error> {
+        let mut bytes = [0; 4];
+        self.call(NEW_WORKER, &mut bytes)?;
+        Ok(u32::from_ne_bytes(bytes))
+    }
+
+    pub(super) fn free_worker(&self, worker: u32) -> Result<(), Error> {
+        self.call(FREE_WORKER, &mut worker.to_ne_bytes())
+    }
+
+    /// Gives the queue to a thread.
+    pub(super) fn attach_worker(&self, worker: u32) -> Result<(), Error> {
+        self.call(ATTACH_VRING_WORKER, &mut pair(0, worker))
+    }
+
+    /// The thread that has the queue.
+    pub(super) fn worker(&self) -> Result<u32, Error> {
+        self.number_of_queue(GET_VRING_WORKER)
+    }
+
     /// Where the queue goes on.
     pub(super) fn position(&self) -> Result<u32, Error> {
+        self.number_of_queue(GET_VRING_BASE)
+    }
+
+    fn number_of_queue(&self, ioctl: u32) -> Result<u32, Error> {
         let mut bytes = pair(0, 0);
-        self.call(GET_VRING_BASE, &mut bytes)?;
+        self.call(ioctl, &mut bytes)?;
         let [_, _, _, _, number @ ..] = bytes;
         Ok(u32::from_ne_bytes(number))
     }

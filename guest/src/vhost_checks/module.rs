@@ -112,7 +112,10 @@ fn users(modules: &str) -> Option<u32> {
     line.split_whitespace().nth(1)?.parse().ok()
 }
 
-fn await_that(otherwise: &str, mut holds: impl FnMut() -> Result<bool, Error>) -> Result<(), Error> {
+pub(super) fn await_that(
+    otherwise: &str,
+    mut holds: impl FnMut() -> Result<bool, Error>,
+) -> Result<(), Error> {
     let deadline = Instant::now() + PATIENCE;
     while !holds()? {
         must_hold(Instant::now() < deadline, otherwise)?;
