@@ -34,9 +34,6 @@ const MAX_QUEUED: usize = 4096;
 /// Bytes of them.
 const MAX_QUEUED_LEN: usize = 16 << 20;
 
-/// How long the next message is looked for before a sleep, at most. Accesses to registers come in bursts, each of them waited for by a
-/// processor of the guest's, and a sleep and a wake cost more than what is to be done.
-const BUSY_POLL: BusyPoll = BusyPoll::Adaptive(Duration::from_micros(50));
 /// Why a connection ends that this end has been told to end.
 pub(crate) const STOPPED: &str = "it is stopped";
 /// Messages received before looking whether this end is to stop, from a peer that never pauses.
@@ -140,7 +137,10 @@ impl State {
 
 impl Link {
     pub(crate) fn new(socket: OwnedFd, patience: Patience, stop: Arc<EventFd>) -> Self {
-        let inbox = Inbox { assembly: Assembly::default(), poll: PollWindow::new(BUSY_POLL), received: 0 };
+        // The next message is looked for before a sleep: accesses to registers come in bursts, each of them waited for by a processor of
+        // the guest's, and a sleep and a wake cost more than what is to be done.
+        let poll = PollWindow::new(BusyPoll::default());
+        let inbox = Inbox { assembly: Assembly::default(), poll, received: 0 };
         Self {
             socket,
             patience,

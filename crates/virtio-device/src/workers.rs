@@ -6,7 +6,8 @@ use crate::handler::Budget;
 use crate::model::{DeviceInfo, DeviceModel};
 use crate::serving::Serving;
 use crate::worker::Worker;
-use std::sync::Arc;
+use std::fs;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use vioduct_spec::Features;
 use vioduct_virtqueue::QueuePosition;
@@ -25,10 +26,10 @@ pub struct WorkerPolicy {
 }
 
 impl Default for WorkerPolicy {
-    /// Adaptive polling for up to 50 µs, no binding, the default budget, 5 s to drain.
+    /// The default polling, no binding, the default budget, 5 s to drain.
     fn default() -> Self {
         Self {
-            busy_poll: BusyPoll::Adaptive(Duration::from_micros(50)),
+            busy_poll: BusyPoll::default(),
             cpus: Vec::new(),
             budget: Budget::default(),
             drain_limit: Duration::from_secs(5),
@@ -45,6 +46,30 @@ pub enum BusyPoll {
     Fixed(Duration),
     /// At most this long: longer after sleeps that polling would have avoided, not at all while the queue is quiet.
     Adaptive(Duration),
+}
+
+impl Default for BusyPoll {
+    /// Adaptive for up to 50 µs. Off on a host with one processor: while a device looks for buffers there, nobody can make any.
+    fn default() -> Self {
+        // Read once: a thread that polls may have no files any more.
+        static DEFAULT: LazyLock<BusyPoll> = LazyLock::new(|| {
+            BusyPoll::with_online(&fs::read_to_string(ONLINE_PROCESSORS).unwrap_or_default())
+        });
+        *DEFAULT
+    }
+}
+
+/// The processors of the host, whichever of them this process may use: the driver may have others.
+const ONLINE_PROCESSORS: &str = "/sys/devices/system/cpu/online";
+
+impl BusyPoll {
+    /// By Linux's list of processors: `0`, or `0-2,5`; several if there is none.
+    fn with_online(list: &str) -> Self {
+        match list.trim().parse::<u32>() {
+            Ok(_only) => Self::Off,
+            Err(_) => Self::Adaptive(Duration::from_micros(50)),
+        }
+    }
 }
 
 /// Serves a [`DeviceModel`] with a thread for each of its handlers, woken by eventfds.
@@ -188,5 +213,26 @@ impl<M: DeviceModel> Backend for Workers<M> {
 
     fn restore_state(&mut self, state: &[u8]) -> Result<(), BackendError> {
         Ok(self.serving.model.restore(state)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_with_one_processor_has_no_polling() {
+        let adaptive = BusyPoll::Adaptive(Duration::from_micros(50));
+        for (list, policy) in [
+            ("0\n", BusyPoll::Off),
+            ("3", BusyPoll::Off),
+            ("0-1\n", adaptive),
+            ("0,2", adaptive),
+            ("", adaptive),
+        ] {
+            assert_eq!(BusyPoll::with_online(list), policy, "{list:?}");
+        }
+        let here = std::fs::read_to_string(ONLINE_PROCESSORS).unwrap_or_default();
+        assert_eq!(WorkerPolicy::default().busy_poll, BusyPoll::with_online(&here));
     }
 }
