@@ -108,6 +108,10 @@ impl Word for Demo {
     fn store(&self, value: u32) -> Result {
         self.request(demo::OP_WRITE, value).map(drop)
     }
+
+    fn doorbells(&self) -> Result<u32> {
+        Ok(self.requests.doorbells())
+    }
 }
 
 impl Demo {

@@ -5,12 +5,13 @@
 //! A read or write of fewer than 4 bytes is `EINVAL`, one of more concerns the first 4; a bad pointer is `EFAULT`.
 
 use crate::node::{Named, Node};
+use crate::spec::demo;
 use core::marker::PhantomData;
 use kernel::fs::{File, Kiocb};
 use kernel::iov::{IovIterDest, IovIterSource};
 use kernel::miscdevice::{MiscDevice, MiscDeviceRegistration};
 use kernel::prelude::*;
-use kernel::sync::Arc;
+use kernel::sync::{Arc, ArcBorrow};
 
 /// Bytes of one value.
 const WORD_LEN: usize = 4;
@@ -25,6 +26,11 @@ pub(crate) trait Word: Send + Sync + Sized + 'static {
 
     /// A program writes.
     fn store(&self, value: u32) -> Result;
+
+    /// A program asks how often the device was notified.
+    fn doorbells(&self) -> Result<u32> {
+        Err(ENOTTY)
+    }
 }
 
 /// The node of a [`Word`]. Files that are open hold on to it.
@@ -67,6 +73,13 @@ impl<T: Word> MiscDevice for Files<T> {
         whole(iov.copy_from_iter(&mut value))?;
         kiocb.file().store(u32::from_le_bytes(value))?;
         Ok(WORD_LEN)
+    }
+
+    fn ioctl(word: ArcBorrow<'_, T>, _file: &File, number: u32, _argument: usize) -> Result<isize> {
+        match number {
+            demo::COUNT_DOORBELLS => Ok(word.doorbells()? as isize),
+            _ => Err(ENOTTY),
+        }
     }
 }
 

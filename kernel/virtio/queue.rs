@@ -14,6 +14,7 @@ use core::ptr::{NonNull, null_mut};
 use kernel::bindings;
 use kernel::error::to_result;
 use kernel::prelude::*;
+use kernel::sync::atomic::{Atomic, ordering::Relaxed};
 use kernel::sync::lock::Guard;
 use kernel::sync::{Arc, CondVar};
 
@@ -30,6 +31,7 @@ pub(crate) struct Queue<C: Send + 'static> {
     /// Senders that wait for free descriptors.
     #[pin]
     room: CondVar,
+    doorbells: Atomic<u32>,
     _in_flight: PhantomData<KBox<Message<C>>>,
 }
 
@@ -72,6 +74,7 @@ impl<C: Send + 'static> Queue<C> {
             pin_init!(Self {
                 ring <- IrqLock::new(Ring::Live(ring), c"virtio_queue", kernel::static_lock_class!()),
                 room <- CondVar::new(c"virtio_queue_room", kernel::static_lock_class!()),
+                doorbells: Atomic::new(0),
                 _in_flight: PhantomData,
             }),
             GFP_KERNEL,
@@ -91,8 +94,7 @@ impl<C: Send + 'static> Queue<C> {
             let vq = ring.live().ok_or(ENODEV)?;
             match add(&ring, vq, unsent) {
                 Ok(()) => {
-                    // SAFETY: the ring is live and its lock held, so that a callback cannot come in between.
-                    unsafe { c::virtqueue_kick(vq.as_ptr()) };
+                    self.kick(&ring, vq);
                     return Ok(());
                 }
                 Err((message, error)) if error == ENOSPC => unsent = message,
@@ -107,6 +109,19 @@ impl<C: Send + 'static> Queue<C> {
                 return Err(EINTR);
             }
         }
+    }
+
+    /// Notifies the device, if it wants to be.
+    fn kick(&self, _held: &Guard<'_, Ring, InterruptsOff>, vq: NonNull<c::virtqueue>) {
+        // SAFETY: the ring is live and its lock held, so that a callback cannot come in between.
+        if unsafe { c::virtqueue_kick_prepare(vq.as_ptr()) && c::virtqueue_notify(vq.as_ptr()) } {
+            self.doorbells.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// How often the device was notified.
+    pub(crate) fn doorbells(&self) -> u32 {
+        self.doorbells.load(Relaxed)
     }
 
     /// Takes back every message that the device has used, and leaves callbacks on.

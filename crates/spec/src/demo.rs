@@ -15,5 +15,7 @@ pub const OP_READ: u32 = 0;
 pub const OP_WRITE: u32 = 1;
 /// The opcode of the reply to an unknown opcode.
 pub const OP_INVALID: u32 = 0xffff_ffff;
+/// `_IO(0xB7, 0xD0)`, an ioctl of Linux's node for the device: how often its driver has notified it, as the call's result.
+pub const COUNT_DOORBELLS: u32 = 0xb7d0;
 /// Values that the lab writes and reads back.
 pub const LAB_VALUES: [u32; 3] = [0x1333, 0x2333, 0x3333];
