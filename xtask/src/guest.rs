@@ -34,7 +34,7 @@ use kit::Guest;
 pub(crate) use kit::Kit;
 use modules::Modules;
 use place::Place;
-pub(crate) use program::{benchmark, example, vioduct};
+pub(crate) use program::{benchmark, counter, example, vioduct};
 pub(crate) use qemu::{PLACE as EMULATOR, closure as emulator_files};
 use tree::Tree;
 

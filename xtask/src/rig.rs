@@ -9,7 +9,7 @@ mod files;
 mod machine;
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -72,6 +72,7 @@ pub(crate) fn run(options: &Options) -> Result<Outcome> {
         Command { beside: beside.iter().map(server).collect(), limit, ..Command::of(arguments.clone()) };
     let run = Run {
         files: files.clone(),
+        counted: Counted::HostsInstructions,
         clock: if *icount { Clock::Instructions } else { Clock::Real },
         ..Run::of(vec![command])
     };
@@ -89,6 +90,15 @@ pub(crate) struct Run {
     pub(crate) processors: u8,
     /// What its time follows.
     pub(crate) clock: Clock,
+    pub(crate) counted: Counted,
+}
+
+/// What the emulation counts, for those there who ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Counted {
+    Nothing,
+    /// What the host executes, its guests' instructions not among them. Everything takes a bit longer.
+    HostsInstructions,
 }
 
 /// What a command came to.
@@ -108,7 +118,8 @@ const HOSTS_OWN: Duration = Duration::from_mins(1);
 impl Run {
     /// These commands, with the defaults of the command line.
     pub(crate) fn of(commands: Vec<Command>) -> Self {
-        Self { commands, files: Vec::new(), processors: 1, clock: Clock::Real }
+        let (clock, counted) = (Clock::Real, Counted::Nothing);
+        Self { commands, files: Vec::new(), processors: 1, clock, counted }
     }
 
     /// Runs its one command with this task's streams.
@@ -157,8 +168,13 @@ impl Run {
         let folder = tempfile::tempdir().context("cannot make a folder for temporary files")?;
         let initramfs = folder.path().join("initramfs.cpio");
         files.append_to(&kit.host.initramfs, &initramfs)?;
+        let counter = match self.counted {
+            Counted::Nothing => None,
+            Counted::HostsInstructions => counter(&kit.emulator)?,
+        };
         let machine = machine::Machine {
             emulator: &kit.emulator,
+            counter: counter.as_deref(),
             kernel: &kit.host.kernel,
             initramfs: &initramfs,
             clock: self.clock,
@@ -168,6 +184,16 @@ impl Run {
         };
         machine.run(output, errors)
     }
+}
+
+/// The plugin that counts, if this QEMU takes it.
+fn counter(emulator: &Path) -> Result<Option<PathBuf>> {
+    let plugin = guest::counter()?;
+    let why_not = machine::why_not_loaded(emulator, &plugin)?;
+    if let Some(why) = &why_not {
+        eprintln!("rig: the host's instructions are not counted: {why}");
+    }
+    Ok(why_not.is_none().then_some(plugin))
 }
 
 /// Where the kit's manifest is on that host: where it is here.

@@ -15,6 +15,7 @@
 //! | [`vsock`] | virtio 1.3 §5.10, socket devices |
 //! | [`vhost`] | Linux's vhost, `linux/vhost.h` |
 //! | [`demo`], [`mod@test`], [`pci_demo`], [`vhost_demo`] | devices of this project |
+//! | [`host_instructions`] | an emulated host's count of its instructions |
 #![no_std]
 
 pub mod blk;
@@ -22,6 +23,7 @@ pub mod console;
 pub mod demo;
 pub mod device_type;
 pub mod features;
+pub mod host_instructions;
 pub mod mmio;
 pub mod net;
 pub mod pci;

@@ -16,8 +16,11 @@ use crate::workspace::Workspace;
 const PACKAGE: &str = "vioduct-guest";
 const VIODUCT: &str = "vioduct";
 const BENCHMARKS: &str = "vioduct-bench";
+const COUNTER: &str = "vioduct-counter";
+const COUNTER_LIBRARY: &str = "libvioduct_counter.so";
 const TARGET: &str = "x86_64-unknown-linux-gnu";
-const FLAGS: &str = "-C target-feature=+crt-static -C strip=symbols";
+const FLAGS: &str = "-C strip=symbols";
+const STATIC_FLAGS: &str = "-C target-feature=+crt-static -C strip=symbols";
 const REMEDY: &str = "a static program needs the C library's archive, in Debian of the package libc6-dev";
 /// What the program is made from, below the checkout.
 const SOURCES: [&str; 5] = ["Cargo.toml", "Cargo.lock", "guest", "crates/spec/Cargo.toml", "crates/spec/src"];
@@ -26,14 +29,14 @@ const SOURCES: [&str; 5] = ["Cargo.toml", "Cargo.lock", "guest", "crates/spec/Ca
 pub(super) fn build(place: &Place, found: &Found, checkout: &Path) -> Result<(PathBuf, Step)> {
     let mut rustc = process::cargo(checkout);
     let version = process::capture(rustc.arg("--version"))?;
-    let mut inputs = Fingerprint::EMPTY.with(version).with(FLAGS).with(found.key());
+    let mut inputs = Fingerprint::EMPTY.with(version).with(STATIC_FLAGS).with(found.key());
     for source in SOURCES {
         inputs = inputs.with_path(&checkout.join(source))?;
     }
     let step = Step { name: "program", title: "the guest's program", inputs };
     let program = place.products(&found.key())?.join(PACKAGE);
     step.run(place, |log| {
-        let (mut command, built) = static_build(place, checkout, Target::Package(PACKAGE))?;
+        let (mut command, built) = release_build(place, checkout, Target::Package(PACKAGE))?;
         log.run(&mut command).context(REMEDY)?;
         copy(&built, &program)
     })?;
@@ -55,6 +58,11 @@ pub(crate) fn benchmark(name: &str) -> Result<PathBuf> {
     for_hosts(Target::Program { package: BENCHMARKS, name })
 }
 
+/// What counts an emulated host's instructions: a plugin for QEMU, which is a library.
+pub(crate) fn counter() -> Result<PathBuf> {
+    for_hosts(Target::Counter)
+}
+
 /// What is built.
 #[derive(Debug, Clone, Copy)]
 enum Target<'a> {
@@ -68,25 +76,35 @@ enum Target<'a> {
         package: &'a str,
         name: &'a str,
     },
+    Counter,
+}
+
+impl Target<'_> {
+    fn flags(self) -> &'static str {
+        match self {
+            Self::Package(_) | Self::Program { .. } | Self::Example { .. } => STATIC_FLAGS,
+            Self::Counter => FLAGS,
+        }
+    }
 }
 
 fn for_hosts(target: Target<'_>) -> Result<PathBuf> {
     let place = Place::of_this_user()?;
     let _lock = place.lock()?;
-    let (mut command, built) = static_build(&place, Workspace::folder()?, target)?;
+    let (mut command, built) = release_build(&place, Workspace::folder()?, target)?;
     if !process::succeeds(&mut command)? {
         bail!("the program does not build; {REMEDY}");
     }
     Ok(built)
 }
 
-/// What builds a program, and where that will be; the caller holds the kit's lock.
-fn static_build(place: &Place, checkout: &Path, target: Target<'_>) -> Result<(Command, PathBuf)> {
+/// What builds a target, and where that will be; the caller holds the kit's lock.
+fn release_build(place: &Place, checkout: &Path, target: Target<'_>) -> Result<(Command, PathBuf)> {
     let build = place.root().join("target");
     let cargo = |task: &str| {
         let mut command = process::cargo(checkout);
         command.args([task, "--release", "--locked", "--target", TARGET]);
-        command.env("CARGO_TARGET_DIR", &build).env("RUSTFLAGS", FLAGS);
+        command.env("CARGO_TARGET_DIR", &build).env("RUSTFLAGS", target.flags());
         command
     };
     // Cargo tells our crates of one checkout from those of another only by the age of their files.
@@ -112,6 +130,10 @@ fn static_build(place: &Place, checkout: &Path, target: Target<'_>) -> Result<(C
         Target::Example { package, name } => {
             command.args(["--package", package, "--example", name]);
             folder.join("examples").join(name)
+        }
+        Target::Counter => {
+            command.args(["--package", COUNTER]);
+            folder.join(COUNTER_LIBRARY)
         }
     };
     Ok((command, built))

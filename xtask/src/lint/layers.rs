@@ -199,6 +199,8 @@ pub(super) const LAYERS: &[Layer] = &[
         ..TOOLING
     },
     Layer { folder: "guest", ours: &[SPEC], ..TOOLING },
+    // A plugin of QEMU's.
+    Layer { folder: "counter", ours: &[SPEC], ..TOOLING },
     Layer { folder: "crates/cli", ours: EVERY_LIBRARY, ..TOOLING },
     Layer { folder: "bench", ours: EVERY_LIBRARY, ..TOOLING },
     Layer { folder: "xtask", ..TOOLING },

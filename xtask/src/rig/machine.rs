@@ -66,6 +66,8 @@ pub(super) struct Ended {
 #[derive(Debug)]
 pub(super) struct Machine<'a> {
     pub(super) emulator: &'a Path,
+    /// A plugin for it.
+    pub(super) counter: Option<&'a Path>,
     pub(super) kernel: &'a Path,
     pub(super) initramfs: &'a Path,
     pub(super) clock: Clock,
@@ -107,6 +109,9 @@ impl Machine<'_> {
         command.args(["--pdeathsig", "KILL"]).arg(self.emulator);
         command.args(BARE).args(HARDWARE).args(self.clock.options());
         command.args(["-smp", &self.processors.to_string()]);
+        if let Some(counter) = self.counter {
+            command.arg("-plugin").arg(value("file", counter));
+        }
         command.arg("-kernel").arg(self.kernel).arg("-initrd").arg(self.initramfs);
         command.arg("-append").arg(command_line(&tools::cache()?));
         command
@@ -136,15 +141,39 @@ impl Machine<'_> {
     }
 }
 
-/// A character device that writes a file; QEMU has a comma in a value written twice.
+/// A character device that writes a file.
 fn file(name: &str, path: &Path) -> OsString {
-    let path = path.to_string_lossy().replace(',', ",,");
-    format!("file,id={name},append=on,path={path}").into()
+    let mut device = OsString::from(format!("file,id={name},append=on,"));
+    device.push(value("path", path));
+    device
+}
+
+/// A path as an option's value, in which QEMU has a comma written twice.
+fn value(name: &str, path: &Path) -> OsString {
+    format!("{name}={}", path.to_string_lossy().replace(',', ",,")).into()
 }
 
 /// What the kernel is told: names that it does not know are the first process's environment.
 fn command_line(cache: &Path) -> String {
     format!("{KERNEL} \"VIODUCT_CACHE={}\" vioduct.run={SCRIPT}", cache.display())
+}
+
+/// Why this QEMU does not take a plugin, if it does not.
+pub(super) fn why_not_loaded(emulator: &Path, plugin: &Path) -> Result<Option<String>> {
+    let mut command = Command::new(emulator);
+    // A machine without anything, which is told to end.
+    command.args(BARE).args(["-M", "none", "-accel", "tcg", "-monitor", "stdio"]);
+    command.arg("-plugin").arg(value("file", plugin));
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let cannot_start = || format!("cannot start {}", emulator.display());
+    let mut child = command.spawn().with_context(cannot_start)?;
+    if let Some(mut monitor) = child.stdin.take() {
+        // One that has ended does not listen.
+        let _ = monitor.write_all(b"quit\n");
+    }
+    let output = child.wait_with_output().with_context(cannot_start)?;
+    let why = || String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Ok((!output.status.success()).then(why))
 }
 
 /// Copies to the end; a reader that is gone must not stop the machine.
@@ -172,17 +201,27 @@ fn wait(child: &mut Child, timeout: Duration) -> Result<bool> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
+    use tempfile::TempDir;
+
     use super::*;
 
-    /// A program in place of QEMU.
-    fn run(script: &str, timeout: Duration) -> (Result<Ended>, Vec<u8>) {
+    /// A program in place of QEMU, in a folder of its own.
+    fn emulator(script: &str) -> (TempDir, PathBuf) {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
         let emulator = folder.path().join("qemu");
         std::fs::write(&emulator, format!("#!/bin/sh\ncd {}\n{script}\n", folder.path().display())).unwrap();
         std::fs::set_permissions(&emulator, std::fs::Permissions::from_mode(0o755)).unwrap();
+        (folder, emulator)
+    }
+
+    fn run(script: &str, timeout: Duration) -> (Result<Ended>, Vec<u8>) {
+        let (folder, emulator) = emulator(script);
         let machine = Machine {
             emulator: &emulator,
+            counter: Some("/a,b.so".as_ref()),
             kernel: "/kernel".as_ref(),
             initramfs: "/initramfs".as_ref(),
             clock: Clock::Real,
@@ -200,6 +239,15 @@ mod tests {
         let script = "printf 'a\\377b'; echo why >&2; echo 7 >status";
         let (ended, output) = run(script, Duration::from_mins(1));
         assert_eq!((ended.unwrap().statuses, output.as_slice()), (vec![7], b"a\xffbwhy\n".as_slice()));
+    }
+
+    #[test]
+    fn a_plugin_is_loaded_and_one_that_cannot_be_is_said_why() {
+        let (_, words) = run("echo \"$@\"", Duration::from_mins(1));
+        assert!(String::from_utf8_lossy(&words).contains(" -plugin file=/a,,b.so "));
+        let why_not = |script| why_not_loaded(&emulator(script).1, "/x.so".as_ref()).unwrap();
+        assert_eq!(why_not("read word; test \"$word\" = quit"), None);
+        assert_eq!(why_not("echo 'too new' >&2; exit 1").as_deref(), Some("too new"));
     }
 
     #[test]
