@@ -43,6 +43,8 @@ pub(crate) struct Figures {
     /// Accesses to registers, each of which leaves the guest for the machine's process.
     pub(crate) traps: u64,
     operations: u64,
+    /// What the host has executed for each of them, the guest's instructions not among them; `None` where nobody has counted.
+    pub(crate) host_instructions: Option<u64>,
     median_ns: u64,
 }
 
@@ -72,6 +74,7 @@ fn of_way(ways: &[Value], name: &str) -> Result<Figures> {
     Ok(Figures {
         traps: number("register_reads")? + number("register_writes")?,
         operations: number("operations")?,
+        host_instructions: way["host_instructions_per_operation"].as_u64(),
         median_ns: number("median_ns")?,
     })
 }

@@ -58,10 +58,15 @@ fn draw(svg: &mut String, path: &Path, figures: &Figures, top: u32) {
         line(svg, &format!("<line class=\"lane\" x1=\"{x}\" y1=\"{top}\" x2=\"{x}\" y2=\"{bottom}\"/>"));
     }
     line(svg, &text("title", 12, top + 28, path.title));
-    let traps = format!("traps per operation: {}", figures.traps_per_operation());
-    line(svg, &text("figure", 12, top + 50, &traps));
-    let median = format!("median: {} µs", figures.median_ns / 1000);
-    line(svg, &text("figure", 12, top + 70, &median));
+    let counted = |instructions| format!("host instructions per operation: {instructions}");
+    let said = [
+        Some(format!("traps per operation: {}", figures.traps_per_operation())),
+        figures.host_instructions.map(counted),
+        Some(format!("median: {} µs", figures.median_ns / 1000)),
+    ];
+    for (row, words) in (0..).zip(said.iter().flatten()) {
+        line(svg, &text("figure", 12, top + 50 + row * 20, words));
+    }
     for (step, (from, to, by)) in (0..).zip(path.steps) {
         let y = top + MARGIN + step * STEP_HEIGHT;
         let (from, to) = (middle(*from), middle(*to));
@@ -74,7 +79,7 @@ fn draw(svg: &mut String, path: &Path, figures: &Figures, top: u32) {
 fn height_of(path: &Path) -> u32 {
     let steps = path.steps.len() as u32 * STEP_HEIGHT + MARGIN;
     // As high as what is said beside them.
-    steps.max(90)
+    steps.max(110)
 }
 
 fn middle(lane: Lane) -> u32 {
