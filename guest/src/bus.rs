@@ -56,16 +56,26 @@ pub(crate) fn print_negotiated(driver: &str) -> Result<(), Failure> {
 pub(crate) fn negotiated(driver: &str) -> Result<Vec<Features>, Failure> {
     let failed = |error| Failure::Lab(format!("cannot read what {driver} has negotiated: {error}"));
     let mut negotiated = Vec::new();
-    for device in fs::read_dir(Path::new(BUS).join("drivers").join(driver)).map_err(failed)? {
-        let features = device.map_err(failed)?.path().join("features");
-        match fs::read_to_string(&features) {
-            Ok(text) => negotiated.push(Features(features_of(&text))),
-            // Not a device: the folder also has what binds and unbinds.
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
-            Err(error) => return Err(failed(error)),
-        }
+    for device in devices_of(driver)? {
+        let features = fs::read_to_string(Path::new(BUS).join("devices").join(device).join("features"));
+        negotiated.push(Features(features_of(&features.map_err(failed)?)));
     }
     Ok(negotiated)
+}
+
+/// The devices of a driver: `virtio0`.
+pub(crate) fn devices_of(driver: &str) -> Result<Vec<String>, Failure> {
+    let folder = Path::new(BUS).join("drivers").join(driver);
+    let failed = |error| Failure::Lab(format!("cannot read the devices of {driver}: {error}"));
+    let mut devices = Vec::new();
+    for entry in fs::read_dir(&folder).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        // The folder also has what binds and unbinds.
+        if entry.path().join("features").exists() {
+            devices.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    Ok(devices)
 }
 
 /// A digit for each feature, the first for feature 0.

@@ -2,6 +2,7 @@
 
 use vioduct_spec::demo::{INITIAL_VALUE, LAB_VALUES};
 
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use crate::Failure;
@@ -10,6 +11,7 @@ use crate::disk;
 use crate::driver_checks::{self, Driver};
 use crate::entropy;
 use crate::file_system;
+use crate::interrupts;
 use crate::kernel_log::KernelLog;
 use crate::network::Network;
 use crate::sockets;
@@ -48,6 +50,8 @@ const VHOST_NET: &str = "/dev/vhost-net";
 const TEST_DRIVER: &str = "vioduct_virtio_test";
 /// Writes by which costs are measured.
 const WRITES: u32 = 1_000;
+/// How long it takes at most until a word of the console's is where somebody waits for it.
+const AFTER_WORD: Duration = Duration::from_millis(50);
 /// How the driver's log lines begin that tell of a reply.
 const REPLIES: [&str; 2] = ["vioduct_virtio_test: factorial of ", "vioduct_virtio_test: echo: "];
 
@@ -98,14 +102,14 @@ impl Lab {
             Self::PciDemo => {
                 let device = WordFile::open("/dev/demo")?;
                 write_and_read(&device)?;
-                cost_of_writes(&device)
+                cost_of_writes(&device, || Ok(String::new()))
             }
             Self::VirtioDemo => {
                 bus::print_negotiated(DEMO_DRIVER)?;
                 let device = WordFile::open("/dev/virtio_demo")?;
                 expect("first read", device.read()?, INITIAL_VALUE)?;
                 write_and_read(&device)?;
-                cost_of_writes(&device)
+                cost_of_writes(&device, || counted(&device))
             }
             Self::VirtioTest(n) => {
                 bus::give_virtio_test_to(TEST_DRIVER)?;
@@ -136,11 +140,23 @@ fn write_and_read(device: &WordFile) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What a write costs, as a program sees it: one line that programs read, too.
-fn cost_of_writes(device: &WordFile) -> Result<(), Failure> {
+/// What Linux and its driver of virtio-demo have counted.
+fn counted(device: &WordFile) -> Result<String, Failure> {
+    let interrupts: u64 = bus::devices_of(DEMO_DRIVER)?.iter().map(|device| interrupts::of(device)).sum();
+    Ok(format!(" interrupts={interrupts} doorbells={}", device.doorbells()?))
+}
+
+/// What a write costs, as a program sees it, and what was `counted` besides: lines that programs read, too.
+fn cost_of_writes(
+    device: &WordFile,
+    counted: impl FnOnce() -> Result<String, Failure>,
+) -> Result<(), Failure> {
     let [.., value] = LAB_VALUES;
     let mut samples = Vec::with_capacity(WRITES as usize);
-    let start = Instant::now();
+    println!("load");
+    // Whoever measures is at it then.
+    sleep(AFTER_WORD);
+    let (before, start) = (device.operations(), Instant::now());
     for _ in 0..WRITES {
         let before = Instant::now();
         // The value that is stored already, so that no change of the configuration is announced beside the answers.
@@ -150,10 +166,17 @@ fn cost_of_writes(device: &WordFile) -> Result<(), Failure> {
     // Writes may be posted: a read waits until the device has had them all.
     device.read()?;
     let total = start.elapsed();
+    println!("loaded operations={}", device.operations() - before);
     samples.sort_unstable();
     let at = |percent: usize| samples.get(samples.len() * percent / 100).map_or(0, Duration::as_nanos);
     let each = total.as_nanos() / u128::from(WRITES);
-    println!("cost writes={WRITES} median_ns={} p99_ns={} per_operation_ns={each}", at(50), at(99));
+    let operations = device.operations();
+    println!(
+        "cost operations={operations} median_ns={} p99_ns={} per_operation_ns={each}{}",
+        at(50),
+        at(99),
+        counted()?
+    );
     Ok(())
 }
 

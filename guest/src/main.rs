@@ -14,6 +14,7 @@ mod entropy;
 mod file_system;
 mod first_process;
 mod hosted;
+mod interrupts;
 mod kernel_log;
 mod lab;
 mod network;

@@ -143,7 +143,7 @@ impl Card {
         self.iperf(1).packets()?;
         self.iperf(1).with("-R").packets()?;
         let packets = Counters::read(&self.name)?.since(before).packets;
-        println!("network loaded card={} packets={packets}", self.name);
+        println!("network loaded card={} operations={packets}", self.name);
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! System calls as a program with faults makes them: with addresses that are none, and waits that a signal ends.
+//! System calls as a program with faults makes them: with addresses that are none, and waits that a signal ends. And ioctls.
 //!
 //! This module holds `unsafe` because such calls have no safe form.
 #![allow(unsafe_code)]
@@ -26,6 +26,13 @@ pub(crate) fn write_from_nowhere(file: &File) -> Result<(), Error> {
 
 fn outcome(length: isize) -> Result<(), Error> {
     if length < 0 { Err(Error::last_os_error()) } else { Ok(()) }
+}
+
+/// An ioctl without an argument, whose result is a number.
+pub(crate) fn number_of(file: &File, request: u32) -> Result<u32, Error> {
+    // SAFETY: the kernel is given no address.
+    let number = unsafe { libc::ioctl(file.as_raw_fd(), request.into()) };
+    u32::try_from(number).map_err(|_| Error::last_os_error())
 }
 
 /// Has a signal come in so many seconds, which ends system calls and does nothing else.

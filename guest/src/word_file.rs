@@ -1,15 +1,20 @@
 //! Device nodes that carry one `u32` per read and write.
 
+use std::cell::Cell;
 use std::fs::{File, OpenOptions};
 use std::io::{Error, ErrorKind, Read, Write};
 
+use vioduct_spec::demo;
+
 use crate::Failure;
+use crate::system_calls::number_of;
 
 /// An open device node.
 #[derive(Debug)]
 pub(crate) struct WordFile {
     path: &'static str,
     file: File,
+    operations: Cell<u64>,
 }
 
 impl WordFile {
@@ -23,7 +28,7 @@ impl WordFile {
 
     fn with(path: &'static str, options: &OpenOptions) -> Result<Self, Failure> {
         match options.open(path) {
-            Ok(file) => Ok(Self { path, file }),
+            Ok(file) => Ok(Self { path, file, operations: Cell::new(0) }),
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 Err(Failure::Lab(format!("no {path}: attach the device to this guest, and load its driver")))
             }
@@ -43,7 +48,19 @@ impl WordFile {
         self.whole("write", (&self.file).write(&value.to_le_bytes()))
     }
 
+    /// Reads and writes so far.
+    pub(crate) fn operations(&self) -> u64 {
+        self.operations.get()
+    }
+
+    /// How often the device was notified, which Linux's driver counts.
+    pub(crate) fn doorbells(&self) -> Result<u32, Failure> {
+        number_of(&self.file, demo::COUNT_DOORBELLS)
+            .map_err(|error| Failure::Lab(format!("cannot count the doorbells of {}: {error}", self.path)))
+    }
+
     fn whole(&self, what: &str, length: Result<usize, Error>) -> Result<(), Failure> {
+        self.operations.update(|operations| operations + 1);
         match length {
             Ok(4) => Ok(()),
             Ok(length) => Err(Failure::Lab(format!("{what} {}: {length} bytes instead of 4", self.path))),

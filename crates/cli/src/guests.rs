@@ -9,6 +9,7 @@ mod labs;
 mod machine;
 mod network;
 mod qemu;
+mod reading;
 mod served;
 mod uml;
 

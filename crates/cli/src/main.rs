@@ -7,6 +7,7 @@ mod device;
 mod doctor;
 mod guests;
 mod host;
+mod host_instructions;
 mod lab;
 mod labs;
 mod nearest;

@@ -34,22 +34,31 @@ pub(crate) struct Cost {
     pub(crate) interrupts: Option<u64>,
     /// Bytes of requests and replies.
     pub(crate) bytes_moved: u64,
+    /// In guests: how often processes of ours copy them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) copies: Option<Copies>,
     /// From submission to completion of one operation. None where nothing was timed.
     pub(crate) median_ns: Option<u64>,
     pub(crate) p99_ns: Option<u64>,
     /// Whole time by the number of operations.
     pub(crate) per_operation_ns: Option<u64>,
+    /// What the host has executed, the guest's instructions not among them. None where nobody counts.
+    pub(crate) host_instructions_per_operation: Option<u64>,
     /// Of a network, whose operations are packets.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) carried: Option<Carried>,
 }
 
+/// How often what the guest sends is copied, and what it receives.
+#[derive(Serialize)]
+pub(crate) struct Copies {
+    pub(crate) sent: u32,
+    pub(crate) received: u32,
+}
+
 /// What a network has carried, and how.
 #[derive(Serialize)]
 pub(crate) struct Carried {
-    /// How often processes of ours copy what the guest sends, and what it receives.
-    pub(crate) copies_sent: u32,
-    pub(crate) copies_received: u32,
     /// What arrived, in kbit/s. None where that was not measured.
     pub(crate) to_host_kbits: Option<u64>,
     pub(crate) from_host_kbits: Option<u64>,
@@ -203,6 +212,23 @@ const OPERATIONS: &[Column] = &[
     ("per op", |cost| nanoseconds(cost.per_operation_ns)),
 ];
 
+const IN_GUESTS: &[Column] = &[
+    ("way", |cost| Some(cost.way.clone())),
+    ("operations", |cost| Some(cost.operations.to_string())),
+    ("reg reads", |cost| Some(cost.register_reads?.to_string())),
+    ("reg writes", |cost| Some(cost.register_writes?.to_string())),
+    ("traps/op", Cost::traps_per_operation),
+    ("doorbells/op", |cost| cost.per_operation(cost.doorbells?)),
+    ("interrupts/op", |cost| cost.per_operation(cost.interrupts?)),
+    ("copies out", |cost| Some(cost.copies.as_ref()?.sent.to_string())),
+    ("copies in", |cost| Some(cost.copies.as_ref()?.received.to_string())),
+    ("host instr/op", |cost| Some(cost.host_instructions_per_operation?.to_string())),
+    ("op/s", |cost| Some(SECOND_NS.checked_div(cost.per_operation_ns?)?.to_string())),
+    ("median", |cost| nanoseconds(cost.median_ns)),
+    ("p99", |cost| nanoseconds(cost.p99_ns)),
+];
+const SECOND_NS: u64 = 1_000_000_000;
+
 const PACKETS: &[Column] = &[
     ("way", |cost| Some(cost.way.clone())),
     ("packets", |cost| Some(cost.operations.to_string())),
@@ -210,8 +236,9 @@ const PACKETS: &[Column] = &[
     ("traps/packet", Cost::traps_per_operation),
     ("doorbells/packet", |cost| cost.per_operation(cost.doorbells?)),
     ("interrupts/packet", |cost| cost.per_operation(cost.interrupts?)),
-    ("copies out", |cost| Some(cost.carried.as_ref()?.copies_sent.to_string())),
-    ("copies in", |cost| Some(cost.carried.as_ref()?.copies_received.to_string())),
+    ("copies out", |cost| Some(cost.copies.as_ref()?.sent.to_string())),
+    ("copies in", |cost| Some(cost.copies.as_ref()?.received.to_string())),
+    ("host instr/packet", |cost| Some(cost.host_instructions_per_operation?.to_string())),
     ("server CPU/packet", |cost| nanoseconds(cost.carried.as_ref()?.server_ns_per_packet)),
     ("to host", |cost| megabits(cost.carried.as_ref()?.to_host_kbits)),
     ("from host", |cost| megabits(cost.carried.as_ref()?.from_host_kbits)),
@@ -229,8 +256,11 @@ fn megabits(kbits: Option<u64>) -> Option<String> {
 
 /// The cost table as text.
 pub(crate) fn cost_table(costs: &Costs) -> String {
-    let packets = costs.ways.iter().any(|cost| cost.carried.is_some());
-    let columns = if packets { PACKETS } else { OPERATIONS };
+    let columns = match costs.ways.iter().find_map(|cost| Some((cost.copies.as_ref()?, &cost.carried))) {
+        None => OPERATIONS,
+        Some((_, None)) => IN_GUESTS,
+        Some((_, Some(_))) => PACKETS,
+    };
     let mut rows: Vec<Vec<String>> =
         vec![columns.iter().map(|(heading, _)| String::from(*heading)).collect()];
     let cells =
@@ -253,13 +283,12 @@ pub(crate) fn cost_table(costs: &Costs) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Cost, percentiles};
+    use super::{Carried, Copies, Cost, Costs, cost_table, percentiles};
     use std::time::Duration;
 
-    #[test]
-    fn traps_are_counted_for_each_operation() {
-        let cost = |traps: Option<u64>, operations: u64| Cost {
-            way: String::new(),
+    fn cost(traps: Option<u64>, operations: u64) -> Cost {
+        Cost {
+            way: "by hand".to_owned(),
             operations,
             batch: 1,
             register_reads: Some(0),
@@ -267,15 +296,38 @@ mod tests {
             doorbells: None,
             interrupts: None,
             bytes_moved: 0,
+            copies: None,
             median_ns: None,
             p99_ns: None,
-            per_operation_ns: None,
+            per_operation_ns: Some(40_000),
+            host_instructions_per_operation: None,
             carried: None,
-        };
+        }
+    }
+
+    #[test]
+    fn traps_are_counted_for_each_operation() {
         let shown = |traps, operations| cost(traps, operations).traps_per_operation();
         assert_eq!(shown(Some(2014), 1007).as_deref(), Some("2.00"));
         assert_eq!(shown(Some(63), 1000).as_deref(), Some("0.06"));
         assert_eq!((shown(None, 1000), shown(Some(1), 0)), (None, None));
+    }
+
+    #[test]
+    fn a_table_shows_what_its_lab_measures_and_a_dash_for_what_nobody_counts() {
+        let table = |cost| cost_table(&Costs { ways: vec![cost] });
+        let on_loopback = table(cost(Some(1), 10));
+        assert!(on_loopback.contains("  per op") && !on_loopback.contains("host instr"), "{on_loopback}");
+        let in_a_guest = |counted| Cost { copies: Some(Copies { sent: 1, received: 0 }), ..counted };
+        let counted = Cost { host_instructions_per_operation: Some(12_345), ..cost(Some(1), 10) };
+        let text = table(in_a_guest(counted));
+        assert!(text.contains("host instr/op") && text.contains("12345") && text.contains("25000"), "{text}");
+        let text = table(in_a_guest(cost(Some(1), 10)));
+        assert_eq!(text.matches("  -").count(), 5, "{text}");
+        let carried =
+            Carried { to_host_kbits: None, from_host_kbits: None, ping_ns: None, server_ns_per_packet: None };
+        let text = table(in_a_guest(Cost { carried: Some(carried), ..cost(Some(1), 10) }));
+        assert!(text.contains("host instr/packet") && text.contains("server CPU/packet"), "{text}");
     }
 
     #[test]

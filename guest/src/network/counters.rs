@@ -6,6 +6,7 @@ use std::path::Path;
 use super::programs::{Program, run};
 use crate::Failure;
 use crate::bus::features_of;
+use crate::interrupts;
 use vioduct_spec::Features;
 
 const CARDS: &str = "/sys/class/net";
@@ -28,12 +29,11 @@ impl Counters {
         let both = |name: &str| Ok(count(&format!("rx_{name}"))? + count(&format!("tx_{name}"))?);
         let device = fs::read_link(Path::new(CARDS).join(card).join("device"));
         let device = device.ok().and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
-        let interrupts = fs::read_to_string("/proc/interrupts").unwrap_or_default();
         Ok(Self {
             packets: both("packets")?,
             bytes: both("bytes")?,
             kicks: kicks(&run(&Program::of("ethtool").with(&["-S", card]))?, is_of_a_queue),
-            interrupts: device.map_or(0, |device| interrupts_of(&interrupts, &device)),
+            interrupts: device.map_or(0, |device| interrupts::of(&device)),
         })
     }
 
@@ -89,16 +89,6 @@ fn kicks(text: &str, wanted: impl Fn(&str) -> bool) -> u64 {
     text.lines().filter_map(of_a_queue).sum()
 }
 
-/// Reads `/proc/interrupts`: a device has lines for each of its vectors (`virtio0-input.0`), or one.
-fn interrupts_of(text: &str, device: &str) -> u64 {
-    let vector = format!("{device}-");
-    let lines = text.lines().map(str::split_whitespace);
-    lines
-        .filter(|words| words.clone().any(|word| word == device || word.starts_with(&vector)))
-        .flat_map(|words| words.skip(1).map_while(|word| word.parse::<u64>().ok()))
-        .sum()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,12 +98,5 @@ mod tests {
         let text = "NIC statistics:\n     rx_kicks: 9\n     rx0_kicks: 1\n     tx0_kicks: 20\n     tx1_kicks: 300\n     tx1_drops: 7\n";
         assert_eq!(kicks(text, is_of_a_queue), 321);
         assert_eq!(kicks(text, |name| name == "tx1"), 300);
-    }
-
-    #[test]
-    fn interrupts_are_those_of_the_device_on_every_processor() {
-        let text = "           CPU0       CPU1\n 24:  1  20  PCI-MSIX-0000:00:01.0  1-edge  virtio1-input.0\n \
-                    25:  300  0  PCI-MSIX-0000:00:01.0  2-edge  virtio1-output.0\n 5:  7 0 IO-APIC 5-edge virtio10\n";
-        assert_eq!((interrupts_of(text, "virtio1"), interrupts_of(text, "virtio10")), (321, 7));
     }
 }

@@ -28,7 +28,7 @@ use anyhow::{Context, Error, Result, anyhow, bail};
 
 use super::{Counts, Place, skip};
 use crate::guest;
-use crate::rig::Run;
+use crate::rig::{Counted, Run};
 use check::Check;
 
 /// Checks that belong together.
@@ -37,18 +37,19 @@ struct Topic {
     checks: &'static [Check],
     /// How many processors the host has.
     processors: u8,
+    counted: Counted,
     /// Makes files in a folder, which is `{files}` in the checks' words.
     files: fn(&Path) -> Result<()>,
 }
 
 const TOPICS: &[Topic] = &[
     Topic::of("host", host::CHECKS),
-    Topic::of("labs", labs::CHECKS),
+    Topic { counted: Counted::HostsInstructions, ..Topic::of("labs", labs::CHECKS) },
     Topic::of("boots", boots::CHECKS),
     Topic::of("disk", disk::CHECKS),
     Topic::of("servers", servers::CHECKS),
     Topic::of("net", net::CHECKS),
-    Topic::of("net by others, and its lab", net::COMPARED),
+    Topic { counted: Counted::HostsInstructions, ..Topic::of("net by others, and its lab", net::COMPARED) },
     Topic { processors: 2, ..Topic::of("vhost module", vhost_module::CHECKS) },
     Topic { files: vhost::files, ..Topic::of("vhost", vhost::CHECKS) },
     Topic::of("vsock", vsock::CHECKS),
@@ -58,7 +59,7 @@ const TOPICS: &[Topic] = &[
 
 impl Topic {
     const fn of(name: &'static str, checks: &'static [Check]) -> Self {
-        Self { name, checks, processors: 1, files: |_| Ok(()) }
+        Self { name, checks, processors: 1, counted: Counted::Nothing, files: |_| Ok(()) }
     }
 
     /// Those that the filter lets through: all of them when there is none.
@@ -151,8 +152,7 @@ impl Topic {
         for command in &commands {
             eprintln!("+ {} {}", command.program.name(), command.arguments.join(" "));
         }
-        let mut run = Run::of(commands);
-        run.processors = self.processors;
+        let run = Run { processors: self.processors, counted: self.counted, ..Run::of(commands) };
         let finished = run.finish()?;
         Ok(checks.iter().zip(finished).map(|(check, finished)| check.verdict(&finished?)).collect())
     }

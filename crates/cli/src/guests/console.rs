@@ -11,9 +11,9 @@ pub(super) enum Line<'l> {
     Cost(GuestCost),
     /// What a network card has carried, as the program has measured it.
     Network(NetworkCost),
-    /// Packets begin to go over a card.
+    /// Operations begin that are counted.
     Load,
-    /// So many have.
+    /// They have ended.
     Loaded(Load),
     /// The features that driver and device agreed on.
     Negotiated(u64),
@@ -28,18 +28,21 @@ pub(super) enum Line<'l> {
 /// What a program in the guest has measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct GuestCost {
-    pub(super) writes: u64,
+    /// All that the program has done with the device, and the interrupts and doorbells of its driver.
+    pub(super) operations: u64,
+    pub(super) interrupts: Option<u64>,
+    pub(super) doorbells: Option<u64>,
     pub(super) median_ns: u64,
     pub(super) p99_ns: u64,
     pub(super) per_operation_ns: u64,
 }
 
-/// Packets that have gone over a card, of one length.
+/// Operations of one kind, during which nothing else was done: writes, or packets of one length.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Load {
-    /// The guest's name for it.
-    pub(super) card: String,
-    pub(super) packets: u64,
+    /// The guest's name for the network card that has had them.
+    pub(super) card: Option<String>,
+    pub(super) operations: u64,
 }
 
 /// What one network card has carried.
@@ -83,24 +86,30 @@ impl<'l> Line<'l> {
         if let Some(words) = text.strip_prefix("network ") {
             return Self::of_network(words).unwrap_or(Self::Program(text));
         }
-        match (status, negotiated, GuestCost::parse(text)) {
+        match (status, negotiated, GuestCost::parse(text).map(Self::Cost).or_else(|| Self::of_load(text))) {
             (Some(status), ..) => Self::Ends(status),
             (_, Some(features), _) => Self::Negotiated(features),
-            (.., Some(cost)) => Self::Cost(cost),
+            (.., Some(line)) => line,
             _ => Self::Program(text),
         }
     }
 
-    /// Reads `load card=eth0`, `loaded card=eth0 packets=N`, or what [`NetworkCost`] does.
-    fn of_network(words: &str) -> Option<Self> {
-        match words.split_once(' ') {
-            Some(("load", _)) => Some(Self::Load),
-            Some(("loaded", of)) => {
-                let card = value(of, "card")?.to_owned();
-                Some(Self::Loaded(Load { card, packets: value(of, "packets")?.parse().ok()? }))
+    /// Reads `load`, and `loaded operations=N`; or both with `card=eth0`.
+    fn of_load(words: &str) -> Option<Self> {
+        let (verb, of) = words.split_once(' ').unwrap_or((words, ""));
+        match verb {
+            "load" => Some(Self::Load),
+            "loaded" => {
+                let card = value(of, "card").map(str::to_owned);
+                Some(Self::Loaded(Load { card, operations: value(of, "operations")?.parse().ok()? }))
             }
-            _ => NetworkCost::parse(words).map(Self::Network),
+            _ => None,
         }
+    }
+
+    /// The same, or what [`NetworkCost`] reads.
+    fn of_network(words: &str) -> Option<Self> {
+        Self::of_load(words).or_else(|| NetworkCost::parse(words).map(Self::Network))
     }
 }
 
@@ -135,12 +144,14 @@ impl NetworkCost {
 }
 
 impl GuestCost {
-    /// Reads `cost writes=N median_ns=N p99_ns=N per_operation_ns=N`.
+    /// Reads `cost operations=N median_ns=N p99_ns=N per_operation_ns=N`, and `interrupts=N` and `doorbells=N`.
     fn parse(text: &str) -> Option<Self> {
         let words = text.strip_prefix("cost ")?;
         let number = |name| value(words, name)?.parse().ok();
         Some(Self {
-            writes: number("writes")?,
+            operations: number("operations")?,
+            interrupts: number("interrupts"),
+            doorbells: number("doorbells"),
             median_ns: number("median_ns")?,
             p99_ns: number("p99_ns")?,
             per_operation_ns: number("per_operation_ns")?,
@@ -165,14 +176,23 @@ mod tests {
             ("[x] y", Line::Program("[x] y")),
             ("wrote 0x1333, read 0x1333", Line::Program("wrote 0x1333, read 0x1333")),
             (
-                "cost writes=1000 median_ns=12 p99_ns=34 per_operation_ns=15",
-                Line::Cost(GuestCost { writes: 1000, median_ns: 12, p99_ns: 34, per_operation_ns: 15 }),
+                "cost operations=1000 median_ns=12 p99_ns=34 per_operation_ns=15 interrupts=7",
+                Line::Cost(GuestCost {
+                    operations: 1000,
+                    interrupts: Some(7),
+                    doorbells: None,
+                    median_ns: 12,
+                    p99_ns: 34,
+                    per_operation_ns: 15,
+                }),
             ),
-            ("cost writes=1000", Line::Program("cost writes=1000")),
+            ("cost operations=1000", Line::Program("cost operations=1000")),
+            ("load", Line::Load),
+            ("loaded operations=12", Line::Loaded(Load { card: None, operations: 12 })),
             ("network load card=eth1", Line::Load),
             (
-                "network loaded card=eth1 packets=12",
-                Line::Loaded(Load { card: "eth1".to_owned(), packets: 12 }),
+                "network loaded card=eth1 operations=12",
+                Line::Loaded(Load { card: Some("eth1".to_owned()), operations: 12 }),
             ),
             ("network loaded card=eth1", Line::Program("network loaded card=eth1")),
             (

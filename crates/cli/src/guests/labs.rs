@@ -3,11 +3,13 @@
 use super::boot::Guest;
 use super::console::{GuestCost, Line, Load, NetworkCost};
 use super::machine::{Booted, Machine};
+use super::reading::Reading;
 use super::{Kit, kvm};
 use crate::Failure;
 use crate::args::Ring;
+use crate::host_instructions::HostInstructions;
 use crate::labs::{Place, Setup, failed};
-use crate::report::{Check, Cost, Costs, Transcript};
+use crate::report::{Check, Copies, Cost, Costs, Transcript};
 use std::collections::VecDeque;
 use std::slice;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -132,6 +134,15 @@ impl GuestLab {
         }) as u64
     }
 
+    /// How often processes of ours copy a request on its way to the device, and its reply: from the guest's memory and to it, or the value of
+    /// a register from what KVM shares and to that.
+    const fn copies(self) -> Copies {
+        match self {
+            Self::Demo(DataPath::Kernel) => Copies { sent: 0, received: 0 },
+            _ => Copies { sent: 1, received: 1 },
+        }
+    }
+
     /// Boots a guest with the lab's device, and another for each further way to attach it.
     pub(crate) fn run(
         self,
@@ -141,12 +152,16 @@ impl GuestLab {
         out: &mut Transcript,
     ) -> Result<Costs, Failure> {
         let kit = Kit::load()?;
+        let counter = machine.host_instructions();
         let mut ways = Vec::new();
         for way in self.ways(machine) {
             match way.why_not(setup) {
-                None => ways.push(way.run_one_way(&kit, machine, setup, place, out)?),
+                None => ways.push(way.run_one_way(&kit, machine, setup, place, &counter, out)?),
                 Some(why) => out.say(format!("the host's kernel does not serve it here: {why}")),
             }
+        }
+        if ways.iter().any(|way| way.per_operation_ns.is_some()) {
+            counter.say_why_not(out);
         }
         Ok(Costs { ways })
     }
@@ -174,6 +189,7 @@ impl GuestLab {
         machine: Machine,
         setup: &Setup,
         place: &Place,
+        counter: &HostInstructions,
         out: &mut Transcript,
     ) -> Result<Cost, Failure> {
         let room = tempfile::tempdir().map_err(failed("make a folder for sockets"))?;
@@ -181,7 +197,8 @@ impl GuestLab {
         let booted = machine.boot(kit, self, setup, room.path(), sender)?;
         let Booted { guest, counts, how, device, .. } = booted;
         out.say(format!("boots Linux {} in {}, with the device {how}", kit.release(), machine.title()));
-        let watched = watch(guest, place.ring, &|| None, out)?;
+        let read = || Reading { server_ns: None, host_instructions: counter.read() };
+        let watched = watch(guest, place.ring, &read, out)?;
         say_received(&received, out);
         self.judge(&watched, out);
         let trapped = device.and_then(|device| watched.registers_of(device));
@@ -190,7 +207,7 @@ impl GuestLab {
             let what = format!("the machine's process has served {served} requests");
             out.check(what, Check::equal(&served, &0));
         }
-        Ok(self.cost(&how, watched.cost, counts.queue(), registers))
+        Ok(self.cost(&how, &watched, counts.queue(), registers))
     }
 
     fn judge(self, watched: &Watched, out: &mut Transcript) {
@@ -205,28 +222,31 @@ impl GuestLab {
     fn cost(
         self,
         how: &str,
-        measured: Option<GuestCost>,
+        watched: &Watched,
         queue: Option<QueueStats>,
         registers: Option<(u64, u64)>,
     ) -> Cost {
+        let measured = watched.cost;
         // What the device has counted; where that is another process's, what the guest has.
         let counted = match self {
             Self::PciDemo => registers.map(|(reads, writes)| reads + writes),
             _ => queue.map(|queue| queue.chains),
         };
-        let operations = counted.or(measured.map(|cost| cost.writes)).unwrap_or_default();
+        let operations = counted.or(measured.map(|cost| cost.operations)).unwrap_or_default();
         Cost {
             way: format!("one at a time, {how}"),
             operations,
             batch: 1,
             register_reads: registers.map(|(reads, _)| reads),
             register_writes: registers.map(|(_, writes)| writes),
-            doorbells: queue.map(|queue| queue.kicks),
-            interrupts: queue.map(|queue| queue.signals),
+            doorbells: queue.map(|queue| queue.kicks).or(measured.and_then(|cost| cost.doorbells)),
+            interrupts: queue.map(|queue| queue.signals).or(measured.and_then(|cost| cost.interrupts)),
             bytes_moved: operations * self.bytes_per_operation(),
+            copies: Some(self.copies()),
             median_ns: measured.map(|cost| cost.median_ns),
             p99_ns: measured.map(|cost| cost.p99_ns),
             per_operation_ns: measured.map(|cost| cost.per_operation_ns),
+            host_instructions_per_operation: watched.each(None).host_instructions,
             carried: None,
         }
     }
@@ -239,21 +259,22 @@ pub(super) struct Watched {
     status: Option<u8>,
     cost: Option<GuestCost>,
     pub(super) networks: Vec<NetworkCost>,
-    /// Loads of packets, and how long the clock went meanwhile, in nanoseconds.
-    pub(super) loads: Vec<(Load, Option<u64>)>,
+    /// Loads, and what the host has done meanwhile.
+    loads: Vec<(Load, Reading)>,
     last: VecDeque<String>,
     pub(super) traps: Option<Traps>,
 }
 
-/// Follows a guest to its end. Loads of packets are measured by `clock`, in nanoseconds.
+/// Follows a guest to its end. What the host has done is read before and after each load, and the whole.
 pub(super) fn watch(
     mut guest: Guest,
     ring: Option<Ring>,
-    clock: &dyn Fn() -> Option<u64>,
+    read: &dyn Fn() -> Reading,
     out: &mut Transcript,
 ) -> Result<Watched, Failure> {
     let mut watched = Watched::default();
-    let (mut begun, mut before) = (false, None);
+    let whole = read();
+    let (mut begun, mut before) = (false, Reading::default());
     while let Some(text) = guest.line().inspect_err(|_| watched.show_last())? {
         if watched.last.len() == LAST_LINES {
             watched.last.pop_front();
@@ -273,12 +294,8 @@ pub(super) fn watch(
                 out.say(text);
                 watched.networks.push(cost);
             }
-            Line::Load => before = clock(),
-            Line::Loaded(load) => {
-                // A thread that has ended meanwhile is missed.
-                let time = clock().zip(before).and_then(|(after, before)| after.checked_sub(before));
-                watched.loads.push((load, time));
-            }
+            Line::Load => before = read(),
+            Line::Loaded(load) => watched.loads.push((load, read().since(before))),
             Line::Negotiated(bits) => {
                 let packed = Features(bits).contains(Features::RING_PACKED);
                 let holds = Check::equal(&packed, &(ring == Some(Ring::Packed)));
@@ -293,6 +310,12 @@ pub(super) fn watch(
         }
     }
     watched.traps = guest.wait()?;
+    if let Some(executed) = read().since(whole).host_instructions {
+        let millions = executed / 1_000_000;
+        out.say(format!(
+            "from start to end, the host has executed {millions} million instructions beside the guest's"
+        ));
+    }
     Ok(watched)
 }
 
@@ -307,6 +330,12 @@ impl Watched {
             eprintln!("vioduct: the guest's console, to its end:");
             self.last.iter().for_each(|line| eprintln!("  | {line}"));
         }
+    }
+
+    /// What each operation of a load has had the host do: of a card's, or of the only one.
+    pub(super) fn each(&self, card: Option<&str>) -> Reading {
+        let load = self.loads.iter().find(|(load, _)| load.card.as_deref() == card);
+        load.map(|(load, whole)| whole.for_each_of(load.operations)).unwrap_or_default()
     }
 
     /// Reads and writes of a device's registers that have trapped.

@@ -6,6 +6,7 @@ use super::served::{Counts, Server};
 use super::{Kit, kvm, qemu, uml};
 use crate::Failure;
 use crate::args::Transport;
+use crate::host_instructions::HostInstructions;
 use crate::labs::{ServerProcess, Setup};
 use std::path::Path;
 use std::sync::mpsc::Sender;
@@ -85,6 +86,17 @@ impl Machine {
         match self {
             Self::Uml => Duration::from_secs(60),
             Self::Qemu | Self::Kvm => Duration::from_secs(300),
+        }
+    }
+
+    /// Who counts what a guest has the host execute.
+    pub(super) fn host_instructions(self) -> HostInstructions {
+        match self {
+            Self::Uml | Self::Qemu => HostInstructions::Nobody(format!(
+                "what a guest executes in {} may be the host's instructions, too",
+                self.title()
+            )),
+            Self::Kvm => HostInstructions::find(),
         }
     }
 

@@ -5,16 +5,17 @@ mod host;
 mod servers;
 
 use super::boot::Guest;
-use super::console::{Load, NetworkCost};
+use super::console::NetworkCost;
 use super::labs::{GuestLab, watch};
 use super::machine::Machine;
+use super::reading::Reading;
 use super::served::{offer, workers};
 use super::{Kit, kvm};
 use crate::Failure;
 use crate::args::Ring;
 use crate::host::usable_kvm;
 use crate::labs::{Place, ServerProcess, Setup, failed};
-use crate::report::{Carried, Check, Cost, Costs, Transcript};
+use crate::report::{Carried, Check, Copies, Cost, Costs, Transcript};
 use host::{Iperf, interface_of, set_up};
 use servers::Servers;
 use std::path::Path;
@@ -61,10 +62,10 @@ impl Card {
     }
 
     /// How often processes of ours copy a packet that is sent, and one that is received.
-    const fn copies(self) -> (u32, u32) {
+    const fn copies(self) -> Copies {
         match self {
-            Self::Process | Self::OtherProcess => (COPIES_SENT, COPIES_RECEIVED),
-            Self::Kernel => (0, 0),
+            Self::Process | Self::OtherProcess => Copies { sent: COPIES_SENT, received: COPIES_RECEIVED },
+            Self::Kernel => Copies { sent: 0, received: 0 },
         }
     }
 }
@@ -80,7 +81,9 @@ struct Attached {
 pub(crate) fn run(setup: &Setup, place: &Place, out: &mut Transcript) -> Result<Costs, Failure> {
     usable_kvm()?;
     let kit = Kit::load()?;
-    let mut ways = vec![register(GuestLab::PciDemo.run_one_way(&kit, Machine::Kvm, setup, place, out)?)];
+    let counter = Machine::Kvm.host_instructions();
+    let register = GuestLab::PciDemo.run_one_way(&kit, Machine::Kvm, setup, place, &counter, out)?;
+    let mut ways = vec![of_register(register)];
     let room = tempfile::tempdir().map_err(failed("make a folder for sockets"))?;
     let _iperf = Iperf::start()?;
     let mut builder = kvm::machine()?;
@@ -107,7 +110,8 @@ pub(crate) fn run(setup: &Setup, place: &Place, out: &mut Transcript) -> Result<
         cards.len()
     ));
     let servers = Servers::of(&[std::process::id(), attached.server.id()]);
-    let watched = watch(guest, place.ring, &|| servers.time_ns(), out)?;
+    let read = || Reading { server_ns: servers.time_ns(), host_instructions: counter.read() };
+    let watched = watch(guest, place.ring, &read, out)?;
     watched.judge(out);
     if let Some(spare) = &attached.spare {
         let served: u64 = (0..2).filter_map(|q| spare.read(q)).map(|queue| queue.chains).sum();
@@ -118,12 +122,12 @@ pub(crate) fn run(setup: &Setup, place: &Place, out: &mut Transcript) -> Result<
         let name = format!("eth{number}");
         match watched.networks.iter().find(|network| network.card == name) {
             Some(network) => {
-                let load = watched.loads.iter().find(|(load, _)| load.card == name);
-                ways.push(cost(*card, network, per_packet(load), watched.traps.as_ref()));
+                ways.push(cost(*card, network, watched.each(Some(&name)), watched.traps.as_ref()));
             }
             None => out.check(format!("the guest says nothing of {}", card.way()), Check::Fails),
         }
     }
+    counter.say_why_not(out);
     Ok(Costs { ways })
 }
 
@@ -180,15 +184,8 @@ fn description() -> Result<vioduct_virtio_device::DeviceInfo, Failure> {
     Ok(Net::from_options(&options).map_err(failed("describe the card"))?.info())
 }
 
-/// Of a load, the time by the number of packets.
-fn per_packet(load: Option<&(Load, Option<u64>)>) -> Option<u64> {
-    let (load, time_ns) = load?;
-    time_ns.as_ref()?.checked_div(load.packets)
-}
-
-fn cost(card: Card, network: &NetworkCost, server_ns: Option<u64>, traps: Option<&Traps>) -> Cost {
+fn cost(card: Card, network: &NetworkCost, each: Reading, traps: Option<&Traps>) -> Cost {
     let registers = traps.and_then(|traps| traps.devices.iter().find(|(name, ..)| *name == card.name()));
-    let (copies_sent, copies_received) = card.copies();
     Cost {
         way: card.way().to_owned(),
         operations: network.packets,
@@ -198,30 +195,24 @@ fn cost(card: Card, network: &NetworkCost, server_ns: Option<u64>, traps: Option
         doorbells: Some(network.kicks),
         interrupts: Some(network.interrupts),
         bytes_moved: network.bytes,
+        copies: Some(card.copies()),
         median_ns: None,
         p99_ns: None,
         per_operation_ns: None,
+        host_instructions_per_operation: each.host_instructions,
         carried: Some(Carried {
-            copies_sent,
-            copies_received,
             to_host_kbits: Some(network.to_host_kbits),
             from_host_kbits: Some(network.from_host_kbits),
             ping_ns: Some(network.ping_ns),
-            server_ns_per_packet: server_ns,
+            server_ns_per_packet: each.server_ns,
         }),
     }
 }
 
 /// What a network would have of registers: the process moves each word.
-fn register(cost: Cost) -> Cost {
+fn of_register(cost: Cost) -> Cost {
     let kbits = cost.per_operation_ns.and_then(|ns| (REGISTER_BITS * 1_000_000).checked_div(ns));
-    let carried = Carried {
-        copies_sent: 1,
-        copies_received: 1,
-        to_host_kbits: kbits,
-        from_host_kbits: None,
-        ping_ns: None,
-        server_ns_per_packet: None,
-    };
+    let carried =
+        Carried { to_host_kbits: kbits, from_host_kbits: None, ping_ns: None, server_ns_per_packet: None };
     Cost { way: "pci-demo: no packets, every 4 bytes trap".to_owned(), carried: Some(carried), ..cost }
 }

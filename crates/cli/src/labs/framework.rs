@@ -45,9 +45,11 @@ pub(super) fn run(setup: &Setup, out: &mut Transcript) -> Result<Costs, Failure>
             doorbells: Some(traffic.doorbells),
             interrupts: Some(traffic.interrupts),
             bytes_moved: operations.bytes(),
+            copies: None,
             median_ns: Some(operations.median_ns()),
             p99_ns: Some(operations.p99_ns()),
             per_operation_ns: Some(elapsed / operations.count().max(1)),
+            host_instructions_per_operation: None,
             carried: None,
         }],
     })

@@ -89,9 +89,11 @@ impl Job<'_> {
             doorbells: Some(traffic.doorbells),
             interrupts: Some(traffic.interrupts),
             bytes_moved: done * self.bytes_per_operation,
+            copies: None,
             median_ns: Some(median_ns),
             p99_ns: Some(p99_ns),
             per_operation_ns: Some(u64::try_from(total.as_nanos()).unwrap_or(u64::MAX) / done.max(1)),
+            host_instructions_per_operation: None,
             carried: None,
         })
     }
