@@ -88,17 +88,39 @@ pub(super) struct Pair<D: Dma> {
 /// What a received packet's header can say.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Headers {
-    /// What was negotiated.
+    /// What an offload has done, or is yet to do.
     Meaningful,
-    /// Nothing: it is not looked at, which would be waited for.
+    /// How many buffers the packet is in, and nothing else.
+    Counts,
+    /// Nothing.
     Plain,
 }
 
 impl Headers {
     const fn of(negotiated: Features) -> Self {
-        let meaning = negotiated.0 & MRG_RXBUF.with(GUEST_OFFLOADS).0;
-        if meaning == 0 { Self::Plain } else { Self::Meaningful }
+        match (negotiated.0 & GUEST_OFFLOADS.0, negotiated.contains(MRG_RXBUF)) {
+            (1.., _) => Self::Meaningful,
+            (0, true) => Self::Counts,
+            (0, false) => Self::Plain,
+        }
     }
+
+    /// Whether the one before a packet is looked at, which would be waited for: the device has just written its line. Of several buffers
+    /// it fills all but the last (virtio 1.3 §5.1.6.4.1), so one that is not full is the only one.
+    const fn says(self, buffer: Filled) -> bool {
+        match self {
+            Self::Meaningful => true,
+            Self::Counts => matches!(buffer, Filled::Whole),
+            Self::Plain => false,
+        }
+    }
+}
+
+/// How far a packet's first buffer was written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Filled {
+    Whole,
+    Partly,
 }
 
 impl<D: Dma + Clone> Pair<D> {
@@ -166,9 +188,10 @@ impl<D: Dma> Pair<D> {
                 self.free.push(first.slot());
                 continue;
             };
-            let header = match self.headers {
-                Headers::Meaningful => Raw::read(&self.memory, self.at(first.slot()))?,
-                Headers::Plain => Raw::PLAIN,
+            let filled = if first.written() < self.buffer_len { Filled::Partly } else { Filled::Whole };
+            let header = match self.headers.says(filled) {
+                true => Raw::read(&self.memory, self.at(first.slot()))?,
+                false => Raw::PLAIN,
             };
             let mut packet = Received { first, frame_len, header };
             if self.merges && header.buffers() > 1 {

@@ -62,6 +62,22 @@ fn behind(num_buffers: u16, frame: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// Length of small buffers, of which a packet needs several, and the packet.
+const SMALL: u32 = HEADER_LEN as u32 + 9;
+const LONG_FRAME: &[u8] = b"a packet that is in three of the small buffers";
+
+fn small_buffers() -> Plan {
+    Plan { buffer_len: SMALL, ..Plan::default() }
+}
+
+/// virtio 1.3 §5.1.6.4.1: all buffers of a packet but the last are filled.
+fn fill_several(queue: &mut Queue, frame: &[u8]) {
+    let (first, rest) = frame.split_at(SMALL as usize - HEADER_LEN);
+    let pieces = rest.chunks(SMALL as usize);
+    fill(queue, &behind(1 + pieces.len() as u16, first), SMALL);
+    pieces.for_each(|piece| fill(queue, piece, piece.len() as u32));
+}
+
 fn read(net: &mut TestNet, packet: &super::Received) -> Vec<u8> {
     let mut out = vec![0; 4000];
     let len = net.read(0, packet, 0, &mut out).unwrap();
@@ -120,19 +136,30 @@ fn s5_1_6_2_a_packet_is_sent_behind_its_header() {
 
 #[test]
 fn s5_1_6_4_a_packet_may_be_in_several_buffers() {
-    let (mut net, memory) = net(MRG_RXBUF, 8, &Plan::default());
+    let (mut net, memory) = net(MRG_RXBUF, 8, &small_buffers());
     let (mut from, mut to) = (receiving(&mut net, &memory), sending(&mut net, &memory));
-    fill(&mut from, &behind(3, b"one "), 16);
-    fill(&mut from, b"two ", 4);
-    fill(&mut from, b"three", 5);
+    fill_several(&mut from, LONG_FRAME);
     let packet = net.receive(0).unwrap().unwrap();
-    assert_eq!((packet.len(), read(&mut net, &packet)), (13, b"one two three".to_vec()));
+    assert_eq!((packet.len(), read(&mut net, &packet)), (LONG_FRAME.len(), LONG_FRAME.to_vec()));
     let mut part = [0; 6];
-    assert_eq!(net.read(0, &packet, 2, &mut part), Ok(6));
-    assert_eq!(&part, b"e two ");
+    assert_eq!(net.read(0, &packet, 7, &mut part), Ok(6));
+    assert_eq!(part, LONG_FRAME[7..13]);
     net.forward(0, packet).unwrap();
     net.kick(0).unwrap();
-    assert_eq!(sent(&mut to), Some(behind(0, b"one two three")));
+    assert_eq!(sent(&mut to), Some(behind(0, LONG_FRAME)));
+}
+
+/// virtio 1.3 §5.1.6.4.1: a packet goes on in another buffer when this one is full, and not before, whatever its header says.
+#[test]
+fn s5_1_6_4_a_buffer_that_is_not_full_is_a_packet() {
+    for (taken, packets) in [(MRG_RXBUF, 2), (MRG_RXBUF | GUEST_CSUM, 1)] {
+        let (mut net, memory) = net(taken, 8, &Plan { offloads: GUEST_CSUM, ..small_buffers() });
+        let mut from = receiving(&mut net, &memory);
+        fill(&mut from, &behind(2, b"one"), SMALL - 6);
+        fill(&mut from, &behind(1, b"two"), SMALL - 6);
+        let count = core::iter::from_fn(|| net.receive(0).unwrap()).count();
+        assert_eq!(count, packets, "where a header is looked at anyway, it is believed");
+    }
 }
 
 /// virtio 1.3 §5.1.6.4.1: flags and segment sizes belong to offloads, and none was taken.
@@ -153,16 +180,14 @@ fn s5_1_6_4_a_header_says_nothing_without_what_gives_it_a_meaning() {
 fn s5_1_6_4_buffers_part_when_their_packet_has_gone() {
     const ROUNDS: u8 = 12;
     for forwarded in [false, true] {
-        let (mut net, memory) = net(MRG_RXBUF, 4, &Plan::default());
+        let (mut net, memory) = net(MRG_RXBUF, 4, &small_buffers());
         let (mut from, mut to) = (receiving(&mut net, &memory), sending(&mut net, &memory));
-        fill(&mut from, &behind(3, b"one "), 16);
-        fill(&mut from, b"two ", 4);
-        fill(&mut from, b"three", 5);
+        fill_several(&mut from, LONG_FRAME);
         let packet = net.receive(0).unwrap().unwrap();
         if forwarded {
             net.forward(0, packet).unwrap();
             net.kick(0).unwrap();
-            assert_eq!(sent(&mut to), Some(behind(0, b"one two three")));
+            assert_eq!(sent(&mut to), Some(behind(0, LONG_FRAME)));
         } else {
             net.release(0, packet).unwrap();
         }
@@ -185,10 +210,10 @@ fn s5_1_6_4_buffers_part_when_their_packet_has_gone() {
 
 #[test]
 fn row77_a_number_of_buffers_beyond_those_that_are_there_is_an_error_and_loses_none() {
-    let (mut net, memory) = net(MRG_RXBUF, 4, &Plan::default());
+    let (mut net, memory) = net(MRG_RXBUF, 4, &small_buffers());
     let mut from = receiving(&mut net, &memory);
     for _ in 0..10 {
-        fill(&mut from, &behind(0xffff, b"x"), 13);
+        fill(&mut from, &behind(0xffff, b"the first"), SMALL);
         assert_eq!(net.receive(0), Err(RequestError::ShortReply { written: 1, wanted: 0xffff }));
         fill(&mut from, &[0; 5], 5);
         fill(&mut from, &behind(0, b"good"), 16);
