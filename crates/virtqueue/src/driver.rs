@@ -375,6 +375,14 @@ impl<T> DriverQueue<T> {
         Ok(writable_len)
     }
 
+    /// Shows everything added so far to a device that polls. One that sleeps is to be woken: whether it is, the next
+    /// [`kick_prepare`](Self::kick_prepare) says. That waits until all that this processor has written is there for others, which for several
+    /// queues one after the other takes no longer than for one.
+    #[inline]
+    pub fn publish(&mut self) {
+        self.or_broken((), |ring| on_ring!(ring, ring => ring.publish()));
+    }
+
     /// Shows the device everything added so far, and says whether it wants to be notified: once per batch.
     #[inline]
     pub fn kick_prepare(&mut self) -> Kick {

@@ -56,6 +56,8 @@ impl Wanted {
         match self {
             Self::Always => true,
             Self::Never => false,
+            // A place of a lap before is like one of this lap. A notification too many does no harm.
+            Self::At(_) if moved > size => true,
             Self::At(event) => {
                 // One lap behind in the same 16-bit arithmetic that indices without wrap counters use.
                 let lap = if event.wrap == now.wrap { 0 } else { size };

@@ -22,6 +22,8 @@ enum Step {
         writable: usize,
     },
     Kick,
+    /// Driver: show a device that polls what was added, and do not ask whether it does.
+    Show,
     Get,
     EnableCallback,
     EnableCallbackDelayed,
@@ -54,6 +56,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => (0usize..4, 0usize..4).prop_map(|(readable, writable)| Step::Add { readable, writable }),
         6 => Just(Step::Kick),
+        2 => Just(Step::Show),
         8 => Just(Step::Get),
         2 => Just(Step::EnableCallback),
         1 => Just(Step::EnableCallbackDelayed),
@@ -106,6 +109,15 @@ enum Wish {
     Any,
 }
 
+/// What was shown to the device, and the driver has not asked since whether it wants to know.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Unasked {
+    Nothing,
+    /// All of it was, before the device went to sleep.
+    Before,
+    Since,
+}
+
 struct World {
     pair: Pair,
     size: u16,
@@ -113,6 +125,9 @@ struct World {
     next_token: u64,
     /// Added, not shown to the device yet.
     added: VecDeque<Expected>,
+    unasked: Unasked,
+    /// How many entries (split) or descriptors (packed) that is.
+    moved: usize,
     shown: VecDeque<Expected>,
     /// With the device.
     popped: Vec<(Chain, Expected)>,
@@ -141,6 +156,8 @@ impl World {
             arena,
             next_token: 0,
             added: VecDeque::new(),
+            unasked: Unasked::Nothing,
+            moved: 0,
             shown: VecDeque::new(),
             popped: Vec::new(),
             burst: Burst::new(4),
@@ -171,6 +188,7 @@ impl World {
         match step {
             Step::Add { readable, writable } => self.add(*readable, *writable),
             Step::Kick => self.kick(),
+            Step::Show => self.show(),
             Step::Get => self.get(),
             Step::EnableCallback => self.enable_callback(),
             Step::EnableCallbackDelayed => self.enable_callback_delayed(),
@@ -235,12 +253,13 @@ impl World {
 
     fn kick(&mut self) {
         let kick = self.pair.driver.kick_prepare();
-        if self.added.is_empty() {
-            assert_eq!(kick, Kick::Suppressed);
-            return;
-        }
-        self.shown.append(&mut self.added);
+        self.append_shown();
+        let beyond_a_lap = std::mem::take(&mut self.moved) > usize::from(self.size);
         match self.device_wish {
+            _ if self.unasked == Unasked::Nothing => assert_eq!(kick, Kick::Suppressed),
+            Wish::Nothing | Wish::Any if beyond_a_lap && self.has(Features::EVENT_IDX) => {}
+            // The device had those before it went to sleep.
+            Wish::Next if self.unasked == Unasked::Before => {}
             Wish::Next => {
                 assert_eq!(kick, Kick::Needed, "the device sleeps");
                 self.device_wish = self.once_notified();
@@ -248,6 +267,22 @@ impl World {
             Wish::Nothing => assert_eq!(kick, Kick::Suppressed, "the device is at work"),
             Wish::After(_) | Wish::Any => {}
         }
+        self.unasked = Unasked::Nothing;
+    }
+
+    fn show(&mut self) {
+        self.pair.driver.publish();
+        self.append_shown();
+    }
+
+    fn append_shown(&mut self) {
+        if !self.added.is_empty() {
+            self.unasked = Unasked::Since;
+        }
+        let packed = self.has(Features::RING_PACKED);
+        let moved = self.added.iter().map(|one| if packed { one.descriptors.into() } else { 1 });
+        self.moved += moved.sum::<usize>();
+        self.shown.append(&mut self.added);
     }
 
     /// Flags stay as they are. An event index lies behind, until the ring has gone round: twice round a packed ring is soon.
@@ -416,7 +451,15 @@ impl World {
     fn arm(&mut self) {
         let more = self.pair.device.arm().unwrap();
         assert_eq!(more == MoreWork::Pending, !self.shown.is_empty());
-        self.device_wish = if more == MoreWork::None { Wish::Next } else { self.once_notified() };
+        if self.shown.is_empty() && self.unasked == Unasked::Since {
+            self.unasked = Unasked::Before;
+        }
+        self.device_wish = match more {
+            MoreWork::None => Wish::Next,
+            // The index lies among those that are yet to be asked about.
+            MoreWork::Pending if self.unasked == Unasked::Since && self.has(Features::EVENT_IDX) => Wish::Any,
+            MoreWork::Pending => self.once_notified(),
+        };
     }
 
     fn disarm(&mut self) {
@@ -485,6 +528,7 @@ impl World {
         self.pair.driver.reset();
         self.pair.device = self.pair.device_at(QueuePosition::START);
         self.order.clear();
+        (self.unasked, self.moved) = (Unasked::Nothing, 0);
         (self.published, self.undecided) = (0, true);
         (self.device_wish, self.driver_wish) = (Wish::Next, Wish::Next);
     }

@@ -25,7 +25,7 @@ pub(crate) struct Ring<A, T> {
     used: RingIndex,
     /// The first descriptor made available since the last publication: written last, so that all appear at once.
     held: Option<(u16, Descriptor)>,
-    /// Descriptors made available since the last publication.
+    /// Descriptors made available since the device's wish was last looked at.
     moved: u16,
 }
 
@@ -147,12 +147,22 @@ impl<A: Area, T> Ring<A, T> {
         Ok(())
     }
 
-    /// virtio 1.3 §2.8.21.1.1: the flags of the first descriptor are written after everything else of the batch; then (§2.8.21.3.1)
-    /// the look at whether the device wants to be notified.
+    /// virtio 1.3 §2.8.21.1.1: the flags of the first descriptor are written after everything else of the batch.
+    #[inline(always)]
+    pub(crate) fn publish(&mut self) -> Result<(), QueueError> {
+        if let Some((index, first)) = self.held.take() {
+            self.areas.descriptors.store_descriptor(usize::from(index), first, Ordering::Release)?;
+        }
+        Ok(())
+    }
+
+    /// virtio 1.3 §2.8.21.3.1: what was added is there before the look at whether the device wants to be notified.
     #[inline(always)]
     pub(crate) fn kick_prepare(&mut self) -> Result<Kick, QueueError> {
-        let Some((index, first)) = self.held.take() else { return Ok(Kick::Suppressed) };
-        self.areas.descriptors.store_descriptor(usize::from(index), first, Ordering::Release)?;
+        self.publish()?;
+        if self.moved == 0 {
+            return Ok(Kick::Suppressed);
+        }
         self.areas.driver.fence();
         let moved = core::mem::take(&mut self.moved);
         let wanted = Wanted::load(&self.areas.device)?;

@@ -29,6 +29,8 @@ pub(crate) struct Ring<A, T> {
     /// Entries of the available ring filled, and those that the device was shown.
     next_available: u16,
     published_available: u16,
+    /// Entries shown since the device's wish was last looked at.
+    moved: u16,
     /// Entries of the used ring taken, and those known to be there.
     last_used: u16,
     seen_used: u16,
@@ -45,6 +47,7 @@ impl<A: Area, T> Ring<A, T> {
             free: FreeList::new(size),
             next_available: 0,
             published_available: 0,
+            moved: 0,
             last_used: 0,
             seen_used: 0,
         }
@@ -153,18 +156,34 @@ impl<A: Area, T> Ring<A, T> {
         Ok(())
     }
 
-    /// virtio 1.3 §2.7.13.3.1: descriptors and entries are visible before the index; then (§2.7.13.4.1) the index before the look at
-    /// whether the device wants to be notified.
+    /// virtio 1.3 §2.7.13.3.1: descriptors and entries are visible before the index.
+    #[inline(always)]
+    pub(crate) fn publish(&mut self) -> Result<(), QueueError> {
+        let (old, new) = (self.published_available, self.next_available);
+        if old != new {
+            self.areas.driver.store_u16(AVAIL_IDX, new, Ordering::Release)?;
+            self.published_available = new;
+            self.moved = self.moved.saturating_add(new.wrapping_sub(old));
+        }
+        Ok(())
+    }
+
+    /// virtio 1.3 §2.7.13.4.1: the index is there before the look at whether the device wants to be notified.
     #[inline(always)]
     pub(crate) fn kick_prepare(&mut self) -> Result<Kick, QueueError> {
-        let (old, new) = (self.published_available, self.next_available);
-        if old == new {
+        self.publish()?;
+        let moved = core::mem::take(&mut self.moved);
+        if moved == 0 {
             return Ok(Kick::Suppressed);
         }
-        self.areas.driver.store_u16(AVAIL_IDX, new, Ordering::Release)?;
-        self.published_available = new;
         self.areas.driver.fence();
         if self.options.event_index {
+            // So many are more than the index tells apart. A notification too many does no harm.
+            if moved > self.size {
+                return Ok(Kick::Needed);
+            }
+            let new = self.published_available;
+            let old = new.wrapping_sub(moved);
             let event = self.areas.device.load_u16(avail_event(self.size), Ordering::Relaxed)?;
             return Ok(Kick::from_needed(passed(event, new, old)));
         }

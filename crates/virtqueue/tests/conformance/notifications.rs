@@ -419,3 +419,33 @@ fn s2_9_packed_notification_carries_offset_and_wrap_counter() {
         assert!(pair.driver.get().unwrap().is_some());
     }
 }
+
+/// What was shown to a device that polled may be asked about later, once for all of it, and however much of it there was.
+#[test]
+fn s2_7_13_4_1_s2_8_21_3_1_the_wish_is_looked_at_for_all_that_was_shown() {
+    for features in every_wish() {
+        let mut pair = Pair::new(4, features);
+        let piece = pair.alloc(1);
+        for shown in [1, 2, 3, 4, 5, 1 << 16] {
+            for number in 0..shown {
+                pair.driver.add(&[piece], &[], number).unwrap();
+                assert!(pair.device.pop().unwrap().is_none(), "{features}: not shown yet");
+                if number + 1 == shown {
+                    assert_eq!(pair.device.arm().unwrap(), MoreWork::None, "{features}");
+                }
+                pair.driver.publish();
+                let chain = pair.device.pop().unwrap().unwrap();
+                pair.device.complete(chain, 0).unwrap();
+                let _ = pair.device.publish().unwrap();
+                assert_eq!(pair.driver.get().unwrap().map(|done| done.token), Some(number));
+            }
+            assert_eq!(pair.driver.kick_prepare(), Kick::Needed, "{features}, {shown} shown");
+            assert_eq!(pair.driver.kick_prepare(), Kick::Suppressed, "{features}: asked already");
+        }
+    }
+}
+
+fn every_wish() -> impl Iterator<Item = Features> {
+    let layouts = [Features::NONE, Features::RING_PACKED];
+    layouts.into_iter().flat_map(|layout| [layout, layout | Features::EVENT_IDX])
+}
