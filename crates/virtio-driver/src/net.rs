@@ -112,7 +112,7 @@ impl<T: Transport, D: Dma + Clone> Net<T, D> {
         let mut net = Self { device: device.driver_ok()?, pairs, control, address, mtu_bytes };
         for pair in &mut net.pairs {
             // A device that has broken a queue before it was used says so at the first poll.
-            let _ = pair.replenish(net.device.transport());
+            let _ = pair.replenish().and_then(|()| pair.kick(net.device.transport()));
         }
         Ok(net)
     }
@@ -235,26 +235,30 @@ impl<T: Transport, D: Dma> Net<T, D> {
         Ok(())
     }
 
-    /// Collects buffers whose packets have gone, gives the device as many to fill as it is to have, and shows it all: once per batch.
+    /// Shows the device what is to be sent, gives it as many buffers to fill as it is to have, and notifies it if it wants to know: once
+    /// per batch. Buffers whose packets have gone are collected when they are needed.
     ///
     /// # Errors
     /// [`RequestError::Queue`] from a device that broke the queue's rules.
     pub fn kick(&mut self, pair: u16) -> Result<(), RequestError> {
         let Self { device, pairs, .. } = self;
         let pair = pairs.get_mut(usize::from(pair)).ok_or(RequestError::NoQueue)?;
-        pair.kick(device.transport())?;
+        pair.publish();
         // What has come is fetched while buffers are taken and given.
         pair.look_ahead()?;
-        pair.reclaim()?;
-        pair.replenish(device.transport())
+        pair.collect()?;
+        pair.replenish()?;
+        pair.kick(device.transport())
     }
 
     /// Packets that were sent and have not gone yet.
     ///
     /// # Errors
-    /// [`RequestError::NoQueue`].
+    /// [`RequestError::Queue`] from a device that broke the queue's rules.
     pub fn sending(&mut self, pair: u16) -> Result<u16, RequestError> {
-        Ok(self.pair(pair)?.sending())
+        let pair = self.pair(pair)?;
+        pair.reclaim()?;
+        Ok(pair.sending())
     }
 
     /// Has the device interrupt when a packet comes, or not. A driver that polls does without.

@@ -113,6 +113,11 @@ impl<D: Dma, K> Virtqueue<D, K> {
         self.queue.add(readable, writable, token)
     }
 
+    /// Shows what was added to a device that polls. One that sleeps learns of it at the next [`kick`](Self::kick).
+    pub fn publish(&mut self) {
+        self.queue.publish();
+    }
+
     /// Shows the device what was added, and notifies it if it wants to know.
     ///
     /// # Errors

@@ -25,7 +25,7 @@ pub struct Header {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Raw {
     front: u64,
-    back: u32,
+    back: u64,
 }
 
 /// Where the second word is.
@@ -41,19 +41,19 @@ impl Raw {
         let Header { flags, gso_type, hdr_len, gso_size, csum_start, csum_offset } = *header;
         let ([a, b], [c, d], [e, f]) =
             (hdr_len.to_le_bytes(), gso_size.to_le_bytes(), csum_start.to_le_bytes());
-        Self { front: u64::from_le_bytes([flags, gso_type, a, b, c, d, e, f]), back: csum_offset as u32 }
+        Self { front: u64::from_le_bytes([flags, gso_type, a, b, c, d, e, f]), back: csum_offset as u64 }
     }
 
     pub(super) fn read<D: Dma>(memory: &DmaBuffer<D>, offset: usize) -> Result<Self, DmaError> {
         Ok(Self {
             front: u64::from_le(memory.read_word(offset)?),
-            back: u32::from_le(memory.read_word(offset + BACK)?),
+            back: u32::from_le(memory.read_word(offset + BACK)?).into(),
         })
     }
 
     pub(super) fn write<D: Dma>(self, memory: &mut DmaBuffer<D>, offset: usize) -> Result<(), DmaError> {
         memory.write_word(offset, self.front.to_le())?;
-        memory.write_word(offset + BACK, self.back.to_le())
+        memory.write_word(offset + BACK, (self.back as u32).to_le())
     }
 
     /// How many buffers the packet is in.

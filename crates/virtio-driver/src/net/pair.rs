@@ -169,6 +169,10 @@ impl<D: Dma> Pair<D> {
         if len > self.buffer_len as usize {
             return Err(RequestError::TooLong { len, slot: self.buffer_len as usize });
         }
+        self.make_room(1)?;
+        if self.free.is_empty() {
+            self.reclaim()?;
+        }
         let slot = *self.free.last().ok_or(RequestError::Full)?;
         let start = self.at(slot);
         Raw::of(header).write(&mut self.memory, start)?;
@@ -299,6 +303,7 @@ impl<D: Dma> Pair<D> {
         if self.behind(first).is_some() {
             return self.forward_pieces(packet);
         }
+        self.make_room(1)?;
         let only = self.buffer(first.slot(), first.written())?;
         self.transmit.add(&[only], &[], first.slot()).map_err(|(error, _)| refusal(error))
     }
@@ -310,6 +315,7 @@ impl<D: Dma> Pair<D> {
         for piece in self.pieces(packet).filter(|piece| piece.written() > 0) {
             pieces.push(self.buffer(piece.slot(), piece.written())?);
         }
+        self.make_room(pieces.len())?;
         // They come back together.
         let added = self.transmit.add(&pieces, &[], packet.first.slot());
         self.pieces = pieces;
@@ -340,23 +346,53 @@ impl<D: Dma> Pair<D> {
         Ok(count)
     }
 
+    /// The same once they are needed: by packets that are yet to come, or by a batch or two that is to be sent. Seldom and many at a time,
+    /// as each look takes a line from the device that it is about to write.
+    #[inline]
+    pub(super) fn collect(&mut self) -> Result<(), RequestError> {
+        let (missing, room) =
+            (self.receive.ring().free_descriptors(), self.transmit.ring().free_descriptors());
+        if self.free.len() < missing.into() || usize::from(room) < 2 * LOOK_AHEAD {
+            self.reclaim()?;
+        }
+        Ok(())
+    }
+
+    /// The same if a packet of so many pieces does not fit otherwise.
+    #[inline]
+    fn make_room(&mut self, pieces: usize) -> Result<(), RequestError> {
+        if usize::from(self.transmit.ring().free_descriptors()) < pieces {
+            self.reclaim()?;
+        }
+        Ok(())
+    }
+
+    /// Shows a device that polls what is to be sent.
+    #[inline]
+    pub(super) fn publish(&mut self) {
+        self.transmit.publish();
+    }
+
+    /// Shows the device what is to be sent, and buffers to fill; notifies it, if it wants to know.
+    #[inline]
     pub(super) fn kick<T: Transport>(&mut self, transport: &mut T) -> Result<(), RequestError> {
-        Ok(self.transmit.kick(transport)?)
+        self.transmit.kick(transport)?;
+        Ok(self.receive.kick(transport)?)
     }
 
     /// Gives the device buffers to fill, as many as its queue takes.
-    pub(super) fn replenish<T: Transport>(&mut self, transport: &mut T) -> Result<(), RequestError> {
-        while let Some(slot) = self.free.pop() {
+    #[inline]
+    pub(super) fn replenish(&mut self) -> Result<(), RequestError> {
+        for _ in 0..self.receive.ring().free_descriptors() {
+            let Some(slot) = self.free.pop() else { break };
             let buffer = self.buffer(slot, self.buffer_len)?;
             if let Err((error, slot)) = self.receive.add(&[], &[buffer], slot) {
                 self.free.push(slot);
-                if error == AddError::Full {
-                    break;
-                }
                 return Err(refusal(error));
             }
         }
-        Ok(self.receive.kick(transport)?)
+        self.receive.publish();
+        Ok(())
     }
 
     #[cfg(test)]

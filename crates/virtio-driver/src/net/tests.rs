@@ -134,6 +134,35 @@ fn s5_1_6_2_a_packet_is_sent_behind_its_header() {
     net.send(0, &header, b"again").unwrap();
 }
 
+/// Buffers whose packets have gone are collected when there are no others: whatever the program holds, and however seldom it kicks.
+#[test]
+fn a_queue_is_full_only_while_the_device_has_it() {
+    for format in [Features::NONE, Features::RING_PACKED] {
+        let (mut net, memory) = net(format, 4, &Plan::default());
+        let (mut from, mut to) = (receiving(&mut net, &memory), sending(&mut net, &memory));
+        for number in 0..4 {
+            fill(&mut from, &behind(1, &[number; 60]), 72);
+        }
+        let held: Vec<_> = core::iter::from_fn(|| net.receive(0).unwrap()).collect();
+        assert_eq!(held.len(), 4);
+        for _ in 0..10 {
+            let mut count = 0;
+            while net.send(0, &Header::default(), b"a packet").is_ok() {
+                count += 1;
+            }
+            assert!(count > 0, "{format}");
+            net.kick(0).unwrap();
+            while sent(&mut to).is_some() {}
+        }
+        for packet in held {
+            net.forward(0, packet).unwrap();
+            net.kick(0).unwrap();
+            assert!(sent(&mut to).is_some());
+        }
+        assert_eq!(net.sending(0), Ok(0));
+    }
+}
+
 #[test]
 fn s5_1_6_4_a_packet_may_be_in_several_buffers() {
     let (mut net, memory) = net(MRG_RXBUF, 8, &small_buffers());
