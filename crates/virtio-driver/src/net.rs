@@ -244,11 +244,10 @@ impl<T: Transport, D: Dma> Net<T, D> {
         let Self { device, pairs, .. } = self;
         let pair = pairs.get_mut(usize::from(pair)).ok_or(RequestError::NoQueue)?;
         pair.publish();
-        // What has come is fetched while buffers are taken and given.
-        pair.look_ahead()?;
-        pair.collect()?;
-        pair.replenish()?;
-        pair.kick(device.transport())
+        let turned = pair.turn();
+        // Whatever became of the others: what is to be sent has been shown, and the device may sleep.
+        pair.kick(device.transport())?;
+        turned
     }
 
     /// Packets that were sent and have not gone yet.

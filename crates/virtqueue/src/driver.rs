@@ -376,8 +376,8 @@ impl<T> DriverQueue<T> {
     }
 
     /// Shows everything added so far to a device that polls. One that sleeps is to be woken: whether it is, the next
-    /// [`kick_prepare`](Self::kick_prepare) says. That waits until all that this processor has written is there for others, which for several
-    /// queues one after the other takes no longer than for one.
+    /// [`kick_prepare`](Self::kick_prepare) says. That waits until all that this processor has written is there for others: show several
+    /// queues first, then ask for each.
     #[inline]
     pub fn publish(&mut self) {
         self.or_broken((), |ring| on_ring!(ring, ring => ring.publish()));

@@ -25,6 +25,7 @@ pub struct Header {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Raw {
     front: u64,
+    /// Its last 4 bytes: half of a word, which is stored whole, as it is loaded whole.
     back: u64,
 }
 

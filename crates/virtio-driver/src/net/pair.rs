@@ -233,7 +233,7 @@ impl<D: Dma> Pair<D> {
     }
 
     /// Takes packets from the queue, and has the processor fetch them.
-    pub(super) fn look_ahead(&mut self) -> Result<(), RequestError> {
+    fn look_ahead(&mut self) -> Result<(), RequestError> {
         while self.ahead.len() < LOOK_AHEAD {
             let completion = match self.receive.get() {
                 // A queue that is broken says so again, once these are received.
@@ -315,7 +315,8 @@ impl<D: Dma> Pair<D> {
         for piece in self.pieces(packet).filter(|piece| piece.written() > 0) {
             pieces.push(self.buffer(piece.slot(), piece.written())?);
         }
-        self.make_room(pieces.len())?;
+        // A queue that is broken refuses the packet, too, and the list is kept.
+        let _ = self.make_room(pieces.len());
         // They come back together.
         let added = self.transmit.add(&pieces, &[], packet.first.slot());
         self.pieces = pieces;
@@ -349,7 +350,7 @@ impl<D: Dma> Pair<D> {
     /// The same once they are needed: by packets that are yet to come, or by a batch or two that is to be sent. Seldom and many at a time,
     /// as each look takes a line from the device that it is about to write.
     #[inline]
-    pub(super) fn collect(&mut self) -> Result<(), RequestError> {
+    fn collect(&mut self) -> Result<(), RequestError> {
         let (missing, room) =
             (self.receive.ring().free_descriptors(), self.transmit.ring().free_descriptors());
         if self.free.len() < missing.into() || usize::from(room) < 2 * LOOK_AHEAD {
@@ -365,6 +366,15 @@ impl<D: Dma> Pair<D> {
             self.reclaim()?;
         }
         Ok(())
+    }
+
+    /// What there is to be done once per batch, but to tell the device.
+    #[inline]
+    pub(super) fn turn(&mut self) -> Result<(), RequestError> {
+        // What has come is fetched while buffers are taken and given.
+        self.look_ahead()?;
+        self.collect()?;
+        self.replenish()
     }
 
     /// Shows a device that polls what is to be sent.
@@ -398,6 +408,11 @@ impl<D: Dma> Pair<D> {
     #[cfg(test)]
     pub(super) fn receive_layout(&self) -> vioduct_virtqueue::RingLayout {
         self.receive.ring().layout()
+    }
+
+    #[cfg(test)]
+    pub(super) fn lacking(&self) -> u16 {
+        self.receive.ring().free_descriptors()
     }
 
     #[cfg(test)]

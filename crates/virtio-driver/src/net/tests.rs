@@ -1,6 +1,6 @@
 use super::{BUFFER_LEN, Header, Link, Net, Plan, Switch};
 use crate::error::RequestError;
-use crate::fakes::{FakeTransport, TestMemory};
+use crate::fakes::{Call, FakeTransport, TestMemory};
 use crate::request_queue::Options;
 use core::ops::ControlFlow;
 use std::collections::BTreeSet;
@@ -137,20 +137,26 @@ fn s5_1_6_2_a_packet_is_sent_behind_its_header() {
 /// Buffers whose packets have gone are collected when there are no others: whatever the program holds, and however seldom it kicks.
 #[test]
 fn a_queue_is_full_only_while_the_device_has_it() {
-    for format in [Features::NONE, Features::RING_PACKED] {
+    // With 4 held the queue to send runs out, with 2 the buffers.
+    for (format, holds) in
+        [(Features::NONE, 4), (Features::NONE, 2), (Features::RING_PACKED, 4), (Features::RING_PACKED, 2)]
+    {
         let (mut net, memory) = net(format, 4, &Plan::default());
         let (mut from, mut to) = (receiving(&mut net, &memory), sending(&mut net, &memory));
-        for number in 0..4 {
+        for number in 0..holds {
             fill(&mut from, &behind(1, &[number; 60]), 72);
         }
         let held: Vec<_> = core::iter::from_fn(|| net.receive(0).unwrap()).collect();
-        assert_eq!(held.len(), 4);
+        assert_eq!(held.len(), usize::from(holds));
+        if holds == 2 {
+            net.kick(0).unwrap();
+        }
         for _ in 0..10 {
             let mut count = 0;
             while net.send(0, &Header::default(), b"a packet").is_ok() {
                 count += 1;
             }
-            assert!(count > 0, "{format}");
+            assert!(count > 0, "{format}, {holds} held");
             net.kick(0).unwrap();
             while sent(&mut to).is_some() {}
         }
@@ -160,6 +166,30 @@ fn a_queue_is_full_only_while_the_device_has_it() {
             assert!(sent(&mut to).is_some());
         }
         assert_eq!(net.sending(0), Ok(0));
+    }
+}
+
+/// However many the program holds, and although there is room to send.
+#[test]
+fn buffers_that_have_gone_are_collected_when_the_device_lacks_some_to_fill() {
+    const HELD: usize = 100;
+    const BATCH: usize = 60;
+    let (mut net, memory) = net(Features::NONE, 256, &Plan { buffer_len: 100, ..Plan::default() });
+    let (mut from, mut to) = (receiving(&mut net, &memory), sending(&mut net, &memory));
+    let mut receive = |net: &mut TestNet, count| -> Vec<_> {
+        (0..count).for_each(|_| fill(&mut from, &behind(1, &[7; 60]), 72));
+        core::iter::from_fn(|| net.receive(0).unwrap()).collect()
+    };
+    let held = receive(&mut net, HELD);
+    assert_eq!(held.len(), HELD);
+    net.kick(0).unwrap();
+    for _ in 0..10 {
+        for packet in receive(&mut net, BATCH) {
+            net.forward(0, packet).unwrap();
+        }
+        net.kick(0).unwrap();
+        assert_eq!(net.pairs[0].lacking(), 0, "the device has all the buffers to fill that its queue takes");
+        while sent(&mut to).is_some() {}
     }
 }
 
@@ -269,7 +299,12 @@ fn row78_what_came_before_an_invented_buffer_is_received_before_the_queue_says_s
         assert_eq!(read(&mut net, &packet), expected);
         net.release(0, packet).unwrap();
     }
-    assert_eq!(net.receive(0), Err(RequestError::Queue(QueueError::BufferId(99))));
+    let broken = Err(RequestError::Queue(QueueError::BufferId(99)));
+    assert_eq!(net.receive(0).map(|_| ()), broken);
+    // The other queue works, and its device may sleep.
+    net.send(0, &Header::default(), b"a packet").unwrap();
+    assert_eq!(net.kick(0), broken);
+    assert_eq!(net.device().transport().calls.last(), Some(&Call::Notify(1)));
 }
 
 #[test]
