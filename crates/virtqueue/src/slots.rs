@@ -46,12 +46,15 @@ pub(crate) struct Slots<T> {
     /// With `IN_ORDER`: the oldest id in flight, or the next one where none is, and the entry that stands for several buffers.
     oldest: Option<u16>,
     batch: Option<Reported>,
+    /// Whether a buffer was posted that the device writes, so that how much it wrote is of interest.
+    written: bool,
 }
 
 impl<T> Slots<T> {
     pub(crate) fn new(size: u16, options: Options, ids: Ids) -> Self {
         let slots = (0..size).map(|_| Slot { token: None, descriptors: 0, writable: 0 }).collect();
-        Self { slots, in_flight: 0, ids, oldest: options.in_order.then_some(0), batch: None }
+        let oldest = options.in_order.then_some(0);
+        Self { slots, in_flight: 0, ids, oldest, batch: None, written: false }
     }
 
     pub(crate) fn in_flight(&self) -> u16 {
@@ -63,7 +66,22 @@ impl<T> Slots<T> {
         if let Some(slot) = self.slots.get_mut(usize::from(id)) {
             *slot = Slot { token: Some(token), descriptors, writable };
             self.in_flight += 1;
+            self.written |= writable > 0;
         }
+    }
+
+    /// With `IN_ORDER`: whether how many buffers the device has used is all that there is to know of them. It says nothing else of
+    /// buffers that it only reads.
+    #[inline(always)]
+    pub(crate) fn count_suffices(&self) -> bool {
+        !self.written && self.oldest.is_some()
+    }
+
+    /// With `IN_ORDER`: takes back the oldest buffer, whatever the device reports of it.
+    #[inline(always)]
+    pub(crate) fn take_oldest(&mut self) -> Result<Returned<T>, QueueError> {
+        let oldest = self.oldest.unwrap_or_default();
+        self.take(Reported { id: oldest, written: 0 })
     }
 
     /// A batch of which buffers are still to be handed out, so that the ring need not be read.

@@ -34,6 +34,8 @@ pub(crate) struct Ring<A, T> {
     /// Entries of the used ring taken, and those known to be there.
     last_used: u16,
     seen_used: u16,
+    /// How many of those ahead are taken by their number alone, their entries not looked at.
+    unread: u16,
 }
 
 impl<A: Area, T> Ring<A, T> {
@@ -50,6 +52,7 @@ impl<A: Area, T> Ring<A, T> {
             moved: 0,
             last_used: 0,
             seen_used: 0,
+            unread: 0,
         }
     }
 
@@ -200,21 +203,31 @@ impl<A: Area, T> Ring<A, T> {
     fn pending(&mut self) -> Result<u16, QueueError> {
         if self.seen_used == self.last_used {
             self.seen_used = self.areas.device.load_u16(USED_IDX, Ordering::Acquire)?;
-            self.fetch_used();
+            let ahead = self.ahead();
             // Once for what was seen: from here on, what is ahead and what is in flight go down together.
-            if self.seen_used.wrapping_sub(self.last_used) > self.slots.in_flight() {
+            if ahead > self.slots.in_flight() {
                 return Err(QueueError::AvailableIndex { found: self.seen_used, processed: self.last_used });
             }
+            // Decided here, where batches end: behind one that is taken by its number there may be one that is not.
+            if self.slots.count_suffices() {
+                self.unread = ahead;
+            } else {
+                self.fetch_used();
+            }
         }
-        let ahead = self.seen_used.wrapping_sub(self.last_used);
-        Ok(ahead)
+        Ok(self.ahead())
+    }
+
+    #[inline(always)]
+    fn ahead(&self) -> u16 {
+        self.seen_used.wrapping_sub(self.last_used)
     }
 
     /// The device's processor has the entries that were just seen; those beyond the first few are on their way from now on.
     #[inline(always)]
     fn fetch_used(&self) {
         const PER_LINE: u16 = (LINE / USED_ELEMENT_SIZE) as u16;
-        let count = self.seen_used.wrapping_sub(self.last_used).min(MOST_FETCHED * PER_LINE);
+        let count = self.ahead().min(MOST_FETCHED * PER_LINE);
         for ahead in (PER_LINE..count).step_by(PER_LINE.into()) {
             let entry = self.entry(self.last_used.wrapping_add(ahead));
             self.areas.device.fetch_to_read(USED_RING + USED_ELEMENT_SIZE * entry);
@@ -226,19 +239,29 @@ impl<A: Area, T> Ring<A, T> {
         if self.pending()? == 0 {
             return Ok(None);
         }
-        let reported = match self.slots.in_batch() {
-            Some(batch) => batch,
-            None => {
-                let at = USED_RING + USED_ELEMENT_SIZE * self.entry(self.last_used);
-                let (id, written) = self.areas.device.load_u32_pair(at)?;
-                let id = u16::try_from(id).map_err(|_| QueueError::BufferId(u16::MAX))?;
-                Reported { id, written }
-            }
+        let returned = if self.unread > 0 {
+            // Lines that this processor never has are the device's to write, and not waited for.
+            self.unread -= 1;
+            self.slots.take_oldest()?
+        } else {
+            let reported = self.reported()?;
+            self.slots.take(reported)?
         };
-        let returned = self.slots.take(reported)?;
         self.free.put(returned.id, returned.descriptors);
         self.last_used = self.last_used.wrapping_add(1);
         Ok(Some(returned))
+    }
+
+    /// What the device reports next: a batch of which buffers are left, or its next entry.
+    #[inline(always)]
+    fn reported(&self) -> Result<Reported, QueueError> {
+        if let Some(batch) = self.slots.in_batch() {
+            return Ok(batch);
+        }
+        let at = USED_RING + USED_ELEMENT_SIZE * self.entry(self.last_used);
+        let (id, written) = self.areas.device.load_u32_pair(at)?;
+        let id = u16::try_from(id).map_err(|_| QueueError::BufferId(u16::MAX))?;
+        Ok(Reported { id, written })
     }
 
     pub(crate) fn disable_callback(&mut self) -> Result<(), QueueError> {

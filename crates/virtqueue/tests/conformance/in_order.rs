@@ -5,7 +5,7 @@ use crate::rig::raw::{
     NEXT, PackedBytes, PackedDescriptor, SplitBytes, SplitDescriptor, WRITE, available, used,
 };
 use vioduct_spec::Features;
-use vioduct_virtqueue::{Burst, Chain, Next, QueueError};
+use vioduct_virtqueue::{Burst, Chain, MoreWork, Next, QueueError};
 
 fn split(size: u16) -> (Pair, SplitBytes) {
     let pair = Pair::new(size, Features::IN_ORDER);
@@ -191,7 +191,7 @@ fn s2_7_9_a_batch_that_names_no_buffer_in_flight_breaks_the_queue() {
     let (mut pair, ring) = split(4);
     let piece = pair.alloc(2);
     for token in 0..3 {
-        pair.driver.add(&[piece], &[], token).unwrap();
+        pair.driver.add(&[], &[piece], token).unwrap();
     }
     let _ = pair.driver.kick_prepare();
     ring.put_used_entry(0, 3, 0);
@@ -262,4 +262,57 @@ fn s2_7_9_a_burst_waits_for_chains_that_were_popped_before_it() {
         let _ = pair.device.publish().unwrap();
         assert_eq!(tokens(&mut pair), [(9, 0), (0, 1), (1, 1), (2, 1)], "{name}");
     }
+}
+
+#[test]
+fn s2_7_9_of_buffers_that_are_only_read_the_driver_takes_as_many_as_the_index_says() {
+    let (mut pair, ring) = split(4);
+    let piece = pair.alloc(2);
+    let mut used = 0u16;
+    for round in 0..20u64 {
+        for token in 0..3 {
+            pair.driver.add(&[piece], &[], 3 * round + token).unwrap();
+        }
+        let _ = pair.driver.kick_prepare();
+        // No entry says anything of interest, so none is looked at.
+        (0..3).for_each(|step| ring.put_used_entry(used + step, 99, 7));
+        for (more, expected) in [(1, 0..1), (2, 1..3)] {
+            used += more;
+            ring.put_used_idx(used);
+            let expected: Vec<_> = expected.map(|token| (3 * round + token, 0)).collect();
+            assert_eq!(tokens(&mut pair), expected, "round {round}");
+        }
+        assert_eq!(pair.driver.free_descriptors(), 4);
+    }
+}
+
+#[test]
+fn s2_7_9_a_batch_of_buffers_that_are_only_read_stays_one_when_others_are_added() {
+    let (mut pair, ring) = split(8);
+    let piece = pair.alloc(2);
+    pair.driver.add(&[piece], &[], 0).unwrap();
+    pair.driver.add(&[piece], &[], 1).unwrap();
+    let _ = pair.driver.kick_prepare();
+    // One entry for both; where the second's would be there is none.
+    ring.put_used_entry(0, 1, 0);
+    ring.put_used_entry(1, 99, 0);
+    ring.put_used_idx(2);
+    assert_eq!(pair.driver.get().unwrap().map(|done| done.token), Some(0));
+    pair.driver.add(&[], &[piece], 2).unwrap();
+    let _ = pair.driver.kick_prepare();
+    assert_eq!(pair.driver.enable_callback(), MoreWork::Pending);
+    assert_eq!(pair.driver.get().unwrap().map(|done| done.token), Some(1));
+    ring.put_used_entry(2, 2, 1);
+    ring.put_used_idx(3);
+    assert_eq!(tokens(&mut pair), [(2, 1)], "how much was written is read again");
+}
+
+#[test]
+fn s2_7_9_an_index_beyond_what_is_in_flight_breaks_a_queue_of_buffers_that_are_only_read() {
+    let (mut pair, ring) = split(4);
+    let piece = pair.alloc(2);
+    pair.driver.add(&[piece], &[], 0).unwrap();
+    let _ = pair.driver.kick_prepare();
+    ring.put_used_idx(2);
+    assert_eq!(pair.driver.get(), Err(QueueError::AvailableIndex { found: 2, processed: 0 }));
 }
