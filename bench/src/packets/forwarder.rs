@@ -17,9 +17,7 @@ use crate::cores::pin;
 
 const QUEUE_SIZE: u16 = 256;
 const MEMORY_BYTES: usize = 16 << 20;
-/// Packets that are sent before the device is told.
-const BURST: u32 = 32;
-/// Bursts between two looks at the clock.
+/// Batches between two looks at the clock.
 const TURNS: u32 = 64;
 /// There, and here.
 const ADDRESSES: [u8; 2 * ADDRESS_LEN] = [2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1];
@@ -49,8 +47,7 @@ impl Forwarder {
         let frontend = Frontend::connect(socket, info, regions, Patience::default())?;
         let attached = machine.attach_backend(frontend, Depth::Verbs)?;
         let layout = if shape.packed { Features::RING_PACKED } else { Features::NONE };
-        let features =
-            Options::default().features.without(Features::RING_PACKED | Features::EVENT_IDX) | layout;
+        let features = Options::default().features.without(Features::RING_PACKED) | layout;
         let options = Options { features, queue_size: QUEUE_SIZE, ..Options::default() };
         // Nothing else: the server has packets alone, whatever it offers.
         let wanted = if shape.mergeable { MRG_RXBUF } else { Features::NONE };
@@ -88,7 +85,7 @@ impl Forwarder {
         while began.elapsed() < length {
             // The clock is looked at seldom: it is no part of a driver.
             for _ in 0..TURNS {
-                for _ in 0..BURST {
+                for _ in 0..self.driver.at_hand(0)? {
                     let Some(packet) = self.driver.receive(0)? else { break };
                     self.driver.overwrite(0, &packet, &ADDRESSES)?;
                     self.driver.forward(0, packet)?;

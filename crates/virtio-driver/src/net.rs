@@ -195,6 +195,16 @@ impl<T: Transport, D: Dma> Net<T, D> {
         self.pair(pair)?.receive()
     }
 
+    /// How many packets to receive before the next [`kick`](Self::kick): as many buffers as were taken from the queue together, none if
+    /// nothing has come. What is forwarded in such batches suits a device that works on whole cache lines of descriptors. Of buffers that
+    /// are merged it takes several for a packet, so there may be fewer.
+    ///
+    /// # Errors
+    /// As [`receive`](Self::receive).
+    pub fn at_hand(&mut self, pair: u16) -> Result<usize, RequestError> {
+        self.pair(pair)?.at_hand()
+    }
+
     /// Copies from a packet what lies from `offset` on, and says how much that is.
     ///
     /// # Errors

@@ -315,6 +315,17 @@ impl<T> DriverQueue<T> {
         on_ring!(&self.ring, ring => ring.next_available())
     }
 
+    /// How many used descriptors to take, of the next `count`, so that the last one ends a cache line of them: all of them in a split ring,
+    /// or where no line ends. A device that works on whole lines goes on doing so as long as what it is given comes to whole lines.
+    #[must_use]
+    #[inline]
+    pub const fn whole_lines(&self, count: u16) -> u16 {
+        match &self.ring {
+            Ring::Split(_) => count,
+            Ring::Packed(ring) => ring.whole_lines(count),
+        }
+    }
+
     /// Where the next used buffer is looked for.
     #[must_use]
     pub fn next_used(&self) -> RingIndex {

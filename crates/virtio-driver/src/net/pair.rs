@@ -21,6 +21,9 @@ const ALIGN: usize = 64;
 /// Bytes before a buffer, so that a packet behind its header is aligned to 16 bytes: devices copy it by wide accesses.
 const LEAD: usize = HEADER_LEN.next_multiple_of(16) - HEADER_LEN;
 
+/// Bytes of the longest packet, header included: what segmentation makes of 64 KiB and its own headers.
+const LONGEST: u32 = (64 << 10) + 18 + HEADER_LEN as u32;
+
 /// Packets that are taken from the queue together, so that the processor fetches what is waited for otherwise, one after the other.
 const LOOK_AHEAD: usize = 32;
 
@@ -81,8 +84,17 @@ pub(super) struct Pair<D: Dma> {
     ahead: VecDeque<Piece>,
     /// Kept from one packet to the next, so that none allocates.
     pieces: Vec<Buffer>,
+    /// The device gets buffers to fill once it lacks so many.
+    refill_at: u16,
     merges: bool,
     headers: Headers,
+}
+
+/// A quarter of a queue, so that the device is shown new buffers seldom: each time, it waits for a line that this processor has written.
+/// Fewer where the rest would not do for the longest packet, for which a device may wait.
+fn refill_at(size: u16, buffers_of_longest: u32) -> u16 {
+    let spare = u32::from(size).saturating_sub(buffers_of_longest) as u16;
+    (size / 4).min(spare).max(1)
 }
 
 /// What a received packet's header can say.
@@ -139,7 +151,10 @@ impl<D: Dma + Clone> Pair<D> {
         let slot_len = (LEAD + buffer_len as usize).next_multiple_of(ALIGN);
         let slots = receive.ring().size().saturating_add(transmit.ring().size());
         let memory = DmaBuffer::new(dma.clone(), slot_len * usize::from(slots))?;
+        let merges = negotiated.contains(MRG_RXBUF);
+        let buffers_of_longest = if merges { LONGEST.div_ceil(buffer_len) } else { 1 };
         Ok(Self {
+            refill_at: refill_at(receive.ring().size(), buffers_of_longest),
             memory: Lent::new(memory, receive.access()),
             receive,
             transmit,
@@ -149,7 +164,7 @@ impl<D: Dma + Clone> Pair<D> {
             links: vec![None; slots.into()],
             ahead: VecDeque::with_capacity(LOOK_AHEAD),
             pieces: Vec::new(),
-            merges: negotiated.contains(MRG_RXBUF),
+            merges,
             headers: Headers::of(negotiated),
         })
     }
@@ -234,7 +249,8 @@ impl<D: Dma> Pair<D> {
 
     /// Takes packets from the queue, and has the processor fetch them.
     fn look_ahead(&mut self) -> Result<(), RequestError> {
-        while self.ahead.len() < LOOK_AHEAD {
+        let room = LOOK_AHEAD.saturating_sub(self.ahead.len()) as u16;
+        for _ in 0..self.receive.ring().whole_lines(room) {
             let completion = match self.receive.get() {
                 // A queue that is broken says so again, once these are received.
                 Err(_) if !self.ahead.is_empty() => break,
@@ -245,6 +261,15 @@ impl<D: Dma> Pair<D> {
             self.ahead.push_back(Piece::new(slot, written));
         }
         Ok(())
+    }
+
+    /// How many buffers with packets were taken from the queue together, and are not received yet.
+    #[inline]
+    pub(super) fn at_hand(&mut self) -> Result<usize, RequestError> {
+        if self.ahead.is_empty() {
+            self.look_ahead()?;
+        }
+        Ok(self.ahead.len())
     }
 
     fn behind(&self, piece: Piece) -> Option<Piece> {
@@ -347,18 +372,6 @@ impl<D: Dma> Pair<D> {
         Ok(count)
     }
 
-    /// The same once they are needed: by packets that are yet to come, or by a batch or two that is to be sent. Seldom and many at a time,
-    /// as each look takes a line from the device that it is about to write.
-    #[inline]
-    fn collect(&mut self) -> Result<(), RequestError> {
-        let (missing, room) =
-            (self.receive.ring().free_descriptors(), self.transmit.ring().free_descriptors());
-        if self.free.len() < missing.into() || usize::from(room) < 2 * LOOK_AHEAD {
-            self.reclaim()?;
-        }
-        Ok(())
-    }
-
     /// The same if a packet of so many pieces does not fit otherwise.
     #[inline]
     fn make_room(&mut self, pieces: usize) -> Result<(), RequestError> {
@@ -373,8 +386,15 @@ impl<D: Dma> Pair<D> {
     pub(super) fn turn(&mut self) -> Result<(), RequestError> {
         // What has come is fetched while buffers are taken and given.
         self.look_ahead()?;
-        self.collect()?;
-        self.replenish()
+        let (missing, room) =
+            (self.receive.ring().free_descriptors(), self.transmit.ring().free_descriptors());
+        let refill = missing >= self.refill_at;
+        // Sent buffers are collected once they are needed: to be filled, or for a batch or two that is to be sent. Seldom and many at a
+        // time, as each look takes a line from the device that it is about to write.
+        if refill && self.free.len() < missing.into() || usize::from(room) < 2 * LOOK_AHEAD {
+            self.reclaim()?;
+        }
+        if refill { self.replenish() } else { Ok(()) }
     }
 
     /// Shows a device that polls what is to be sent.

@@ -173,7 +173,7 @@ fn a_queue_is_full_only_while_the_device_has_it() {
 #[test]
 fn buffers_that_have_gone_are_collected_when_the_device_lacks_some_to_fill() {
     const HELD: usize = 100;
-    const BATCH: usize = 60;
+    const BATCH: usize = 64;
     let (mut net, memory) = net(Features::NONE, 256, &Plan { buffer_len: 100, ..Plan::default() });
     let (mut from, mut to) = (receiving(&mut net, &memory), sending(&mut net, &memory));
     let mut receive = |net: &mut TestNet, count| -> Vec<_> {
@@ -191,6 +191,60 @@ fn buffers_that_have_gone_are_collected_when_the_device_lacks_some_to_fill() {
         assert_eq!(net.pairs[0].lacking(), 0, "the device has all the buffers to fill that its queue takes");
         while sent(&mut to).is_some() {}
     }
+}
+
+#[test]
+fn the_device_is_shown_buffers_to_fill_once_it_lacks_a_quarter_of_them() {
+    let (mut net, memory) = net(Features::NONE, 16, &Plan::default());
+    let mut from = receiving(&mut net, &memory);
+    for round in 0..20 {
+        for lacking in [1, 2, 3, 0] {
+            fill(&mut from, &behind(1, b"a packet"), 20);
+            let packet = net.receive(0).unwrap().unwrap();
+            net.release(0, packet).unwrap();
+            net.kick(0).unwrap();
+            assert_eq!(net.pairs[0].lacking(), lacking, "round {round}");
+        }
+    }
+}
+
+/// A device may wait for as many buffers as the longest packet needs.
+#[test]
+fn s5_1_6_3_1_of_merged_buffers_the_longest_packet_has_enough() {
+    for (buffer_len, kept) in [(8192, 12), (6000, 12), (5000, 14), (4600, 15), (1664, 15)] {
+        let (mut net, memory) = net(MRG_RXBUF, 16, &Plan { buffer_len, ..Plan::default() });
+        let mut from = receiving(&mut net, &memory);
+        let mut most = 0;
+        for _ in 0..40 {
+            fill(&mut from, &behind(1, b"a packet"), 20);
+            let packet = net.receive(0).unwrap().unwrap();
+            net.release(0, packet).unwrap();
+            most = most.max(net.pairs[0].lacking());
+            net.kick(0).unwrap();
+        }
+        assert_eq!(16 - most, kept, "buffers of {buffer_len} bytes");
+    }
+}
+
+#[test]
+fn what_is_at_hand_ends_with_a_line_of_descriptors() {
+    let (mut net, memory) = net(Features::RING_PACKED, 256, &Plan::default());
+    let mut from = receiving(&mut net, &memory);
+    assert_eq!(net.at_hand(0), Ok(0));
+    (0..100).for_each(|_| fill(&mut from, &behind(1, b"a packet"), 20));
+    // Two were taken before.
+    let early: Vec<_> = (0..2).map(|_| net.receive(0).unwrap().unwrap()).collect();
+    assert_eq!(net.at_hand(0), Ok(30));
+    let take = |net: &mut TestNet| {
+        let count = net.at_hand(0).unwrap();
+        for _ in 0..count {
+            let packet = net.receive(0).unwrap().unwrap();
+            net.release(0, packet).unwrap();
+        }
+        count
+    };
+    assert_eq!([0; 5].map(|_| take(&mut net)), [30, 32, 32, 4, 0]);
+    early.into_iter().for_each(|packet| net.release(0, packet).unwrap());
 }
 
 #[test]

@@ -231,4 +231,11 @@ impl<A: Area, T> Ring<A, T> {
     pub(crate) fn next_used(&self) -> RingIndex {
         self.used
     }
+
+    #[inline(always)]
+    pub(crate) const fn whole_lines(&self, count: u16) -> u16 {
+        let (size, end) = (self.size as usize, self.used.index as usize + count as usize);
+        let beyond = (if end > size { end - size } else { end } % PER_LINE) as u16;
+        if beyond < count { count - beyond } else { count }
+    }
 }

@@ -272,3 +272,24 @@ fn s2_8_22_an_id_that_is_not_in_flight_breaks_the_queue() {
         assert!(pair.driver.is_broken());
     }
 }
+
+#[test]
+fn what_is_taken_ends_with_a_cache_line_of_descriptors() {
+    let (mut pair, ring) = packed(8, Features::NONE);
+    let piece = pair.alloc(4);
+    let expected = [
+        [1, 2, 3, 4, 4, 4, 4, 8],
+        [1, 2, 3, 3, 3, 3, 7, 7],
+        [1, 2, 2, 2, 2, 6, 6, 6],
+        [1, 1, 1, 1, 5, 5, 5, 5],
+    ];
+    for place in 0..32u16 {
+        let counts = [1, 2, 3, 4, 5, 6, 7, 8].map(|count| pair.driver.whole_lines(count));
+        assert_eq!(counts, expected[usize::from(place % 4)], "from {place}");
+        pair.driver.add(&[], &[piece], 0).unwrap();
+        let _ = pair.driver.kick_prepare();
+        put_used(&ring, place, ring.descriptor(place % 8).2, 4, WRITE);
+        assert!(pair.driver.get().unwrap().is_some());
+    }
+    assert_eq!(Pair::new(8, Features::NONE).driver.whole_lines(7), 7);
+}
