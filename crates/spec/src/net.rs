@@ -110,6 +110,8 @@ pub const fn control_queue(pairs: u16) -> u16 {
 /// What precedes each packet in its buffer (virtio 1.3 §5.1.6): flags `u8`, GSO type `u8`, then five `u16`: length of the packet's headers,
 /// GSO size, start of the checksummed part, offset of the checksum in it, number of buffers.
 pub const HEADER_LEN: usize = 12;
+/// Longest packet with its Ethernet header, in bytes: what offloads make of 64 KiB (virtio 1.3 §5.1.6.3.1), and a VLAN tag.
+pub const MAX_FRAME_BYTES: usize = (64 << 10) + 18;
 /// Offset of the flags in the header.
 pub const HEADER_FLAGS: usize = 0;
 /// Offset of the kind of segmentation.

@@ -42,7 +42,7 @@ pub use filter::Address;
 pub use port::{Pair, Port, Presence};
 pub use receiver::COPIES_RECEIVED;
 pub use reflector::Reflect;
-pub use request::MAX_FRAME_BYTES;
 pub use sockets::Sockets;
 pub use tap::{Tap, TapError};
 pub use transmitter::COPIES_SENT;
+pub use vioduct_spec::net::MAX_FRAME_BYTES;

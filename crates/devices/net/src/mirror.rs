@@ -4,9 +4,9 @@
 //! any moment: what is read twice is read into this process first.
 #![allow(unsafe_code)]
 
-use crate::request::{Header, MAX_FRAME_BYTES, MIN_FRAME_BYTES};
+use crate::request::{Header, MIN_FRAME_BYTES};
 use std::ptr;
-use vioduct_spec::net::{ADDRESS_LEN, HEADER_LEN, HEADER_NUM_BUFFERS};
+use vioduct_spec::net::{ADDRESS_LEN, HEADER_LEN, HEADER_NUM_BUFFERS, MAX_FRAME_BYTES};
 use vioduct_virtio_device::{Single, fetch};
 
 const ADDRESSES_LEN: usize = 2 * ADDRESS_LEN;

@@ -2,13 +2,13 @@
 
 use crate::handler::give_back;
 use crate::port::Shared;
-use crate::request::{Header, MAX_FRAME_BYTES, RECEIVED, judge_frame_len, to_fill};
+use crate::request::{Header, RECEIVED, judge_frame_len, to_fill};
 use crate::transmitter::{Pumped, is_gone};
 use rustix::io::{Errno, read};
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use vioduct_spec::net::{HEADER_LEN, MRG_RXBUF};
+use vioduct_spec::net::{HEADER_LEN, MAX_FRAME_BYTES, MRG_RXBUF};
 use vioduct_virtio_device::{BufferError, Burst, Chain, Fault, Features, Io, Next};
 
 /// Packets that one wake takes from the port, whether or not the driver wants them.

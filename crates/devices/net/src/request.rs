@@ -7,8 +7,6 @@ use std::fmt;
 use vioduct_spec::net::*;
 use vioduct_virtio_device::{BufferError, Chain, Features};
 
-/// Longest packet with its Ethernet header, in bytes: what offloads make of 64 KiB, and a VLAN tag.
-pub const MAX_FRAME_BYTES: usize = (64 << 10) + 18;
 /// An Ethernet header.
 pub(crate) const MIN_FRAME_BYTES: usize = 14;
 const CHECKSUM_LEN: u64 = 2;

@@ -12,7 +12,9 @@ use alloc::collections::VecDeque;
 use alloc::vec;
 use alloc::vec::Vec;
 use vioduct_spec::Features;
-use vioduct_spec::net::{GUEST_OFFLOADS, HEADER_LEN, MRG_RXBUF, receive_queue, transmit_queue};
+use vioduct_spec::net::{
+    GUEST_OFFLOADS, HEADER_LEN, MAX_FRAME_BYTES, MRG_RXBUF, receive_queue, transmit_queue,
+};
 use vioduct_virtqueue::{AddError, Buffer, Completion};
 
 /// Bytes that a buffer is a multiple of: two ends do not share a cache line.
@@ -21,8 +23,8 @@ const ALIGN: usize = 64;
 /// Bytes before a buffer, so that a packet behind its header is aligned to 16 bytes: devices copy it by wide accesses.
 const LEAD: usize = HEADER_LEN.next_multiple_of(16) - HEADER_LEN;
 
-/// Bytes of the longest packet, header included: what segmentation makes of 64 KiB and its own headers.
-const LONGEST: u32 = (64 << 10) + 18 + HEADER_LEN as u32;
+/// Bytes of the longest packet, header included.
+const LONGEST: u32 = (HEADER_LEN + MAX_FRAME_BYTES) as u32;
 
 /// Packets that are taken from the queue together, so that the processor fetches what is waited for otherwise, one after the other.
 const LOOK_AHEAD: usize = 32;
@@ -241,9 +243,7 @@ impl<D: Dma> Pair<D> {
 
     #[inline]
     fn next(&mut self) -> Result<Option<Piece>, RequestError> {
-        if self.ahead.is_empty() {
-            self.look_ahead()?;
-        }
+        self.at_hand()?;
         Ok(self.ahead.pop_front())
     }
 
