@@ -235,7 +235,7 @@ impl<A: Area, T> Ring<A, T> {
     #[inline(always)]
     pub(crate) const fn whole_lines(&self, count: u16) -> u16 {
         let (size, end) = (self.size as usize, self.used.index as usize + count as usize);
-        let beyond = (if end > size { end - size } else { end } % PER_LINE) as u16;
+        let beyond = (if end >= size { end - size } else { end } % PER_LINE) as u16;
         if beyond < count { count - beyond } else { count }
     }
 }

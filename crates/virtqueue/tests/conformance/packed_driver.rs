@@ -293,3 +293,20 @@ fn what_is_taken_ends_with_a_cache_line_of_descriptors() {
     }
     assert_eq!(Pair::new(8, Features::NONE).driver.whole_lines(7), 7);
 }
+
+/// The ring's first descriptor begins a line, wherever the last one is.
+#[test]
+fn what_is_taken_ends_with_the_ring() {
+    let (mut pair, ring) = packed(6, Features::NONE);
+    let piece = pair.alloc(4);
+    for (place, expected) in [[1, 2, 3, 4, 4, 6], [1, 2, 3, 3, 5, 5], [1, 2, 2, 4, 4, 4], [1, 1, 3, 3, 3, 3]]
+        .into_iter()
+        .enumerate()
+    {
+        assert_eq!([1, 2, 3, 4, 5, 6].map(|count| pair.driver.whole_lines(count)), expected, "from {place}");
+        pair.driver.add(&[], &[piece], 0).unwrap();
+        let _ = pair.driver.kick_prepare();
+        put_used(&ring, place as u16, ring.descriptor(place as u16).2, 4, WRITE);
+        assert!(pair.driver.get().unwrap().is_some());
+    }
+}
