@@ -17,3 +17,6 @@ pub(crate) use kit::Kit;
 pub(crate) use labs::{DataPath, GuestLab};
 pub(crate) use machine::Machine;
 pub(crate) use network::{run as run_network, why_not as why_no_network};
+
+/// What the kernel is told in every guest with a serial line. It does not try its ciphers, which takes seconds where a processor is emulated.
+const KERNEL_WORDS: &str = "console=ttyS0 loglevel=5 panic=-1 cryptomgr.notests";

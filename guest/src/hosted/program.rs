@@ -109,34 +109,35 @@ impl Command {
             reactions.push(Reaction { after: after.clone(), deed: Deed::Signal(*signal) });
         }
         if reactions.is_empty() {
-            return self.wait(&mut process.stdout(output.try_clone()?).spawn()?);
+            return self.wait(&mut process.stdout(output.try_clone()?).spawn()?, errors);
         }
         let mut child = process.stdout(Stdio::piped()).spawn()?;
         let mut output = Output { from: child.stdout.take(), to: output.try_clone()?, seen: Vec::new() };
-        let (pid, mut errors) = (Pid::from_child(&child), errors.try_clone()?);
+        let (pid, mut its_errors) = (Pid::from_child(&child), errors.try_clone()?);
         let copying = thread::spawn(move || {
             for Reaction { after, deed } in &reactions {
                 let Ok(true) = output.copy_until(after.as_bytes()) else { return };
-                deed.be_done(pid, &mut errors);
+                deed.be_done(pid, &mut its_errors);
             }
             output.copy_the_rest();
         });
-        let status = self.wait(&mut child);
+        let status = self.wait(&mut child, errors);
         // The pipe's other end is closed.
         let _ = copying.join();
         status
     }
 
-    fn wait(&self, child: &mut Child) -> io::Result<u8> {
+    fn wait(&self, child: &mut Child, mut errors: &File) -> io::Result<u8> {
         let start = Instant::now();
-        loop {
-            match child.try_wait()? {
-                Some(status) => return Ok(number(status)),
-                None if start.elapsed() > self.limit => child.kill()?,
-                None => {}
+        while start.elapsed() < self.limit {
+            if let Some(status) = child.try_wait()? {
+                return Ok(number(status));
             }
             sleep(POLL);
         }
+        writeln!(errors, "vioduct-guest: no end after {} s: it is killed", self.limit.as_secs())?;
+        child.kill()?;
+        child.wait().map(number)
     }
 }
 
@@ -189,6 +190,8 @@ fn number(status: ExitStatus) -> u8 {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -196,6 +199,19 @@ mod tests {
         assert_eq!(number(ExitStatus::from_raw(2 << 8)), 2);
         assert_eq!(number(ExitStatus::from_raw(0)), 0);
         assert_eq!(number(ExitStatus::from_raw(9)), 137);
+    }
+
+    #[test]
+    fn what_takes_too_long_is_killed_and_that_is_said() {
+        let path = std::env::temp_dir().join(format!("vioduct-guest-limit-{}", std::process::id()));
+        let errors = File::create(&path).unwrap();
+        let words = vec!["/bin/sleep".to_owned(), "1000".to_owned()];
+        let limit = Duration::from_millis(10);
+        let command = Command { program: Program::Host, words, limit, signal: None };
+        assert_eq!(command.run(Vec::new(), &errors, &errors).unwrap(), 137);
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(text, "vioduct-guest: no end after 0 s: it is killed\n");
     }
 
     #[test]

@@ -44,7 +44,8 @@ struct Topic {
 
 const TOPICS: &[Topic] = &[
     Topic::of("host", host::CHECKS),
-    Topic { counted: Counted::HostsInstructions, ..Topic::of("labs", labs::CHECKS) },
+    Topic { counted: Counted::HostsInstructions, ..Topic::of("labs on PCI", labs::ON_PCI) },
+    Topic { counted: Counted::HostsInstructions, ..Topic::of("labs on MMIO", labs::ON_MMIO) },
     Topic::of("boots", boots::CHECKS),
     Topic::of("disk", disk::CHECKS),
     Topic::of("servers", servers::CHECKS),

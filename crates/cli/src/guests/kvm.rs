@@ -1,10 +1,10 @@
 //! Our own machine, on KVM, in this process.
 
-use super::Kit;
 use super::boot::Guest;
 use super::labs::{DataPath, GuestLab};
 use super::machine::Booted;
 use super::served::{Counts, offer, workers};
+use super::{KERNEL_WORDS, Kit};
 use crate::Failure;
 use crate::args::{Ring, Transport};
 use crate::host::usable_kvm;
@@ -77,7 +77,7 @@ pub(super) fn boot(
     let sources = BootSources {
         kernel: kit.qemu.kernel.clone(),
         initrd: Some(kit.qemu.initramfs.clone()),
-        command_line: format!("console=ttyS0 loglevel=5 panic=-1 {words}"),
+        command_line: format!("{KERNEL_WORDS} {words}"),
     };
     let guest = Guest::start(limit, |console| {
         builder.boot(&sources, console).map_err(|error| Failure::Failed(error.to_string()))

@@ -10,7 +10,7 @@ use super::labs::{GuestLab, watch};
 use super::machine::Machine;
 use super::reading::Reading;
 use super::served::{offer, workers};
-use super::{Kit, kvm};
+use super::{KERNEL_WORDS, Kit, kvm};
 use crate::Failure;
 use crate::args::Ring;
 use crate::host::usable_kvm;
@@ -99,7 +99,7 @@ pub(crate) fn run(setup: &Setup, place: &Place, out: &mut Transcript) -> Result<
     let sources = BootSources {
         kernel: kit.network.kernel.clone(),
         initrd: Some(kit.network.initramfs.clone()),
-        command_line: format!("console=ttyS0 loglevel=5 panic=-1 vioduct.lab=network,{a}.{b}.{c},counted"),
+        command_line: format!("{KERNEL_WORDS} vioduct.lab=network,{a}.{b}.{c},counted"),
     };
     let guest = Guest::start(Machine::Kvm.limit(), |console| {
         builder.boot(&sources, console).map_err(|error| Failure::Failed(error.to_string()))

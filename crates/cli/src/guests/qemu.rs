@@ -1,9 +1,9 @@
 //! QEMU: a PC, by KVM where that runs guests, with our device as a vfio-user or vhost-user client's.
 
-use super::Kit;
 use super::labs::{DataPath, GuestLab};
 use super::machine::Attached;
 use super::served::Server;
+use super::{KERNEL_WORDS, Kit};
 use crate::Failure;
 use crate::labs::Setup;
 use std::path::Path;
@@ -95,7 +95,7 @@ pub(super) fn command(kit: &Kit, attached: &Attached) -> Command {
         .arg("-initrd")
         .arg(&kit.qemu.initramfs)
         .arg("-append")
-        .arg(format!("console=ttyS0 loglevel=5 panic=-1 {}", attached.kernel_words.join(" ")))
+        .arg(format!("{KERNEL_WORDS} {}", attached.kernel_words.join(" ")))
         .args(&attached.arguments);
     command
 }
