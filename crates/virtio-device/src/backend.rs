@@ -5,9 +5,10 @@
 //! are what drives one.
 
 use crate::model::{DeviceInfo, StateError};
-use rustix::event::{EventfdFlags, eventfd};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::io::{Errno, ReadWriteFlags, preadv2, read};
 use std::fmt::Display;
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use vioduct_spec::Features;
@@ -163,6 +164,9 @@ pub trait Signal: Send + Sync {
     }
 }
 
+/// No offset of a file's (preadv2(2)).
+const WHERE_IT_STANDS: u64 = u64::MAX;
+
 /// A Linux eventfd, as kicks and calls use them.
 #[derive(Debug)]
 pub struct EventFd(OwnedFd);
@@ -176,13 +180,28 @@ impl EventFd {
         Ok(Self(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
     }
 
-    /// The count since it was last taken; 0 if nothing was signalled.
+    /// The count since it was last taken; 0 if nothing was signalled. It never waits, whatever a process does that shares the eventfd:
+    /// that it is non-blocking is a property of both sides' descriptors, and QEMU's servers make it a blocking one for a moment.
     #[must_use]
     pub fn take(&self) -> u64 {
         let mut count = [0; 8];
-        match rustix::io::read(&self.0, &mut count) {
+        match self.read_now(&mut count) {
             Ok(8) => u64::from_ne_bytes(count),
             _ => 0,
+        }
+    }
+
+    fn read_now(&self, count: &mut [u8; 8]) -> io::Result<usize> {
+        match preadv2(&self.0, &mut [IoSliceMut::new(count)], WHERE_IT_STANDS, ReadWriteFlags::NOWAIT) {
+            // What is no eventfd may not know how. There it is looked first.
+            Err(Errno::OPNOTSUPP) => {
+                let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
+                match poll(&mut fds, Some(&Timespec::default()))? {
+                    0 => Ok(0),
+                    _ => Ok(read(&self.0, count)?),
+                }
+            }
+            outcome => Ok(outcome?),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use vioduct_vhost_user::{Frontend, Patience, SharedRegion};
-use vioduct_virtio_device::{Backend, DeviceInfo, EventFd, Features, Host, MemoryMap, QueueSetup};
+use vioduct_virtio_device::{Backend, DeviceInfo, EventFd, Features, Host, MemoryMap, QueueSetup, Signal};
 use vioduct_virtqueue::{IoAddr, QueuePosition, RingLayout};
 
 pub(crate) const PATIENCE: Patience = Patience {
@@ -20,6 +20,7 @@ pub(crate) const PATIENCE: Patience = Patience {
 pub(crate) struct Client {
     pub(crate) frontend: Frontend,
     pub(crate) reports: Arc<Reports>,
+    pub(crate) call: Arc<dyn Signal>,
     _memory: Arc<MemoryMap>,
 }
 
@@ -39,7 +40,7 @@ impl Client {
             Frontend::connect(path, info(), regions, patience).map_err(|error| error.to_string())?;
         let reports = Arc::new(Reports::default());
         frontend.connect(Host { memory: memory.clone(), events: reports.clone() });
-        Ok(Self { frontend, reports, _memory: memory })
+        Ok(Self { frontend, reports, call: Arc::new(EventFd::new().unwrap()), _memory: memory })
     }
 
     pub(crate) fn start(&mut self, features: Features) -> Result<(), String> {
@@ -52,7 +53,7 @@ impl Client {
             layout,
             position: QueuePosition::START,
             kick: None,
-            call: Arc::new(EventFd::new().unwrap()),
+            call: self.call.clone(),
             in_flight: None,
         };
         self.frontend.start_queue(0, setup).map_err(words)

@@ -5,9 +5,13 @@ use crate::rig::back::{Back, Deed};
 use crate::rig::payloads::{inflight, span};
 use crate::rig::peer::*;
 use crate::{alone, expect_descriptors, open_descriptors};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
+use std::thread;
 use std::time::{Duration, Instant};
 use vioduct_vhost_user::Patience;
-use vioduct_virtio_device::Features;
+use vioduct_virtio_device::{Backend, Features, Signal};
 
 struct Attack {
     name: &'static str,
@@ -202,6 +206,47 @@ fn row63_a_good_server_is_served() {
     Client::connect(&back.path).unwrap().live(Features::NONE).unwrap();
     drop(back);
     expect_descriptors(before, "a good server");
+}
+
+/// A notification that is not an eventfd: the front-end listens for it.
+#[derive(Default)]
+struct Called(AtomicBool);
+
+impl Signal for Called {
+    fn signal(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+/// The eventfds of a ring are shared: a server that has them block, as QEMU's do for a moment, has nobody wait for a count but itself.
+#[test]
+fn a_server_that_has_eventfds_block_holds_nobody_up() {
+    let _alone = alone();
+    let back = Back::good();
+    back.told.blocks.store(true, Ordering::SeqCst);
+    let (done, until_done) = channel();
+    let path = back.path.clone();
+    let (start, started) = channel();
+    thread::spawn(move || {
+        let mut client = Client::connect(&path).unwrap();
+        let call = Arc::new(Called::default());
+        client.call = call.clone();
+        client.start(Features::NONE).unwrap();
+        start.send(()).unwrap();
+        // Whoever listens takes the call, and then looks for an error.
+        while !call.0.load(Ordering::SeqCst) {
+            thread::yield_now();
+        }
+        client.frontend.reset().unwrap();
+        done.send(client.reports.failures()).unwrap();
+    });
+    started.recv_timeout(PATIENCE).unwrap();
+    let eventfds = std::mem::take(&mut *back.told.eventfds.lock().unwrap());
+    let requests: Vec<u32> = eventfds.iter().map(|(request, _)| *request).collect();
+    assert_eq!(requests, [SET_VRING_ERR, SET_VRING_CALL]);
+    rustix::io::write(&eventfds[1].1, &1u64.to_ne_bytes()).unwrap();
+    let failures = until_done.recv_timeout(PATIENCE).expect("the front-end waits for a count");
+    assert_eq!(failures, [""; 0]);
 }
 
 /// A server that offers everything that it can name, and more queues than there can be, is used for what is known.

@@ -37,6 +37,10 @@ pub(crate) struct Told {
     pub(crate) pipe: Mutex<Option<OwnedFd>>,
     /// Whether it does not close that.
     pub(crate) keeps_pipes: AtomicBool,
+    /// Whether it has eventfds of rings wait for a count, on both sides, and keeps them.
+    pub(crate) blocks: AtomicBool,
+    /// Those, each with the request that it came with.
+    pub(crate) eventfds: Mutex<Vec<(u32, OwnedFd)>>,
 }
 
 pub(crate) struct Back {
@@ -159,6 +163,13 @@ impl Conversation<'_> {
             }
             SET_STATUS => {
                 self.status = u64::from_ne_bytes(message.payload.try_into().unwrap());
+                answered.then(|| (longs(&[0]), 0))
+            }
+            SET_VRING_CALL | SET_VRING_ERR if self.told.blocks.load(Ordering::SeqCst) => {
+                for fd in message.fds {
+                    rustix::io::ioctl_fionbio(&fd, false).unwrap();
+                    self.told.eventfds.lock().unwrap().push((message.request, fd));
+                }
                 answered.then(|| (longs(&[0]), 0))
             }
             _ => answered.then(|| (longs(&[0]), 0)),

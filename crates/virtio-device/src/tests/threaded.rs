@@ -4,10 +4,13 @@ use crate::handler::Budget;
 use crate::rig::{Reply, Rig};
 use crate::workers::{BusyPoll, WorkerPolicy, Workers};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 use vioduct_spec::Status;
 use vioduct_virtqueue::{IoAddr, Memory, MoreWork};
+
+const PATIENCE: Duration = Duration::from_secs(20);
 
 type Threaded = Rig<Workers<Scripted>>;
 
@@ -219,4 +222,34 @@ fn a_processor_that_is_not_there_is_a_set_up_error() {
     rig.submit(0, &[&[1]], &[1]).unwrap();
     let _ = rig.kick(0).unwrap();
     assert_eq!(reply(&mut rig, &call).bytes, [2]);
+}
+
+/// Both sides share that an eventfd is non-blocking, and the other side may undo it.
+#[test]
+fn a_count_is_not_waited_for_whatever_the_other_side_does() {
+    let (done, until_done) = channel();
+    std::thread::spawn(move || {
+        let event = EventFd::new().unwrap();
+        let other = event.as_fd().try_clone_to_owned().unwrap();
+        rustix::io::ioctl_fionbio(&other, false).unwrap();
+        let none = event.take();
+        event.signal();
+        done.send((none, event.take(), event.take())).unwrap();
+    });
+    assert_eq!(until_done.recv_timeout(PATIENCE).expect("it waits for a count"), (0, 1, 0));
+}
+
+/// A peer may send anything for an eventfd.
+#[test]
+fn what_is_no_eventfd_has_no_count() {
+    let (done, until_done) = channel();
+    std::thread::spawn(move || {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let terminal = std::fs::File::open("/dev/ptmx").unwrap();
+        let null = std::fs::File::open("/dev/null").unwrap();
+        let fds: [OwnedFd; 4] = [reader.into(), writer.into(), terminal.into(), null.into()];
+        let counts = fds.map(|fd| EventFd::from(fd).take());
+        done.send(counts).unwrap();
+    });
+    assert_eq!(until_done.recv_timeout(PATIENCE).expect("it waits"), [0; 4]);
 }
