@@ -135,9 +135,10 @@ impl Command {
             }
             sleep(POLL);
         }
-        writeln!(errors, "vioduct-guest: no end after {} s: it is killed", self.limit.as_secs())?;
         child.kill()?;
-        child.wait().map(number)
+        let status = child.wait()?;
+        writeln!(errors, "vioduct-guest: no end after {} s: it was killed", self.limit.as_secs())?;
+        Ok(number(status))
     }
 }
 
@@ -211,7 +212,7 @@ mod tests {
         assert_eq!(command.run(Vec::new(), &errors, &errors).unwrap(), 137);
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
-        assert_eq!(text, "vioduct-guest: no end after 0 s: it is killed\n");
+        assert_eq!(text, "vioduct-guest: no end after 0 s: it was killed\n");
     }
 
     #[test]

@@ -192,6 +192,24 @@ fn received_kbits(said: &str, streams: u8) -> Option<u64> {
 mod tests {
     use super::*;
 
+    /// A client that says this when it sends for a second, and that when it sends for ten.
+    fn client(of_one: &str, of_ten: &str) -> Iperf {
+        let script = format!("case $2 in 1) echo '{of_one}';; 10) echo '{of_ten}';; esac");
+        Iperf { program: Program::of("sh").with(&["-c", &script, "iperf3"]), streams: 1 }
+    }
+
+    #[test]
+    fn where_a_second_is_not_enough_it_sends_for_ten() {
+        let nothing = "[  4]   0.00-1.13   sec  0.00 Bytes  0.00 Kbits/sec   receiver";
+        let something = |kbits| format!("[  4]   0.00-1.00   sec   10 MBytes  {kbits} Kbits/sec   receiver");
+        assert_eq!(client(&something(7), &something(70)).run().unwrap(), 7);
+        assert_eq!(client(nothing, &something(70)).run().unwrap(), 70);
+        let Err(Failure::Lab(why)) = client("nothing", nothing).run() else {
+            panic!("something was received")
+        };
+        assert!(why.contains("nothing was received") && why.contains(nothing), "{why}");
+    }
+
     #[test]
     fn what_the_receiver_had_is_read() {
         let one = "[  5]   0.00-1.00   sec   10 MBytes  99 Kbits/sec    0   sender\n\
